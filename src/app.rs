@@ -1,0 +1,137 @@
+//! What the surfaces work with: settings, index, objects, and the ways in and out of the archive.
+//!
+//! One value of each, opened once; the only bag of dependencies.
+
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::Mutex;
+
+use crate::archive::ingest::Ingest;
+use crate::archive::limits::IngestLimits;
+use crate::archive::retrieve::Retrieve;
+use crate::catalogue::Catalogue;
+use crate::clock::Stopwatch;
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::ObjectStorage;
+
+/// How long a part of the server may take to say that it is well.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// For how long an answer of the parts holds, so that many probes cost as much as one.
+const PROBE_AGE: Duration = Duration::from_secs(1);
+
+/// One value of each dependency; the only bag of them.
+#[derive(Clone)]
+pub struct App {
+    /// The effective settings.
+    pub config: Arc<Config>,
+    /// The index.
+    pub catalogue: Catalogue,
+    /// The objects.
+    pub store: ObjectStorage,
+    /// The way in.
+    pub ingest: Ingest,
+    /// The way out.
+    pub retrieve: Retrieve,
+    /// The runtime on which pools and background work live; it outlives the threads that answer requests.
+    runtime: Handle,
+    probed: Arc<Mutex<Option<(Stopwatch, Readiness)>>>,
+}
+
+/// The parts by name, and how each is.
+pub type Readiness = Arc<[(&'static str, Result<()>)]>;
+
+impl App {
+    /// Opens index and objects, bringing the index up to date. The calling runtime must outlive the server.
+    ///
+    /// # Errors
+    /// A configuration error that says what to do.
+    pub async fn open(config: Config) -> Result<Self> {
+        make_data_dir(&config)?;
+        let catalogue = Catalogue::open(&config.database_url(), &config.database).await?;
+        match Self::open_with(config, catalogue.clone()).await {
+            Ok(app) => Ok(app),
+            Err(error) => {
+                catalogue.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn open_with(config: Config, catalogue: Catalogue) -> Result<Self> {
+        catalogue.migrate().await?;
+        let store = ObjectStorage::open(&config.storage_url(), &config.storage).await?;
+        let limits = IngestLimits { instance_bytes: config.limits.instance_size, ..IngestLimits::default() };
+        let ingest = Ingest::new(catalogue.clone(), store.clone(), limits);
+        let retrieve = Retrieve::new(catalogue.clone(), store.clone());
+        let runtime = Handle::current();
+        Ok(Self { config: Arc::new(config), catalogue, store, ingest, retrieve, runtime, probed: Arc::default() })
+    }
+
+    /// Asks database and store whether they can work, each within a few seconds.
+    pub async fn readiness(&self) -> Readiness {
+        let mut probed = self.probed.lock().await;
+        if let Some((when, readiness)) = &*probed
+            && when.elapsed() < PROBE_AGE
+        {
+            return Arc::clone(readiness);
+        }
+        let (catalogue, store) = (self.catalogue.clone(), self.store.clone());
+        // On the runtime of the pools, not on a thread that answers requests.
+        let probes = self.runtime.spawn(async move { tokio::join!(within(catalogue.ping()), within(store.probe())) });
+        let (database, objects) = probes.await.unwrap_or_else(|error| {
+            (Err(Error::internal("the probe failed").caused_by(error)), Err(Error::internal("the probe failed")))
+        });
+        let readiness: Readiness = Arc::new([("database", database), ("store", objects)]);
+        for (name, state) in readiness.iter() {
+            if let Err(error) = state {
+                tracing::error!(part = name, ?error, "not ready");
+            }
+        }
+        *probed = Some((Stopwatch::start(), Arc::clone(&readiness)));
+        readiness
+    }
+
+    /// Closes what has to be closed, after the last request.
+    pub async fn close(&self) {
+        self.store.settle().await;
+        self.catalogue.close().await;
+    }
+}
+
+async fn within(probe: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::time::timeout(PROBE_TIMEOUT, probe)
+        .await
+        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Unavailable, "gave no answer in time")))
+}
+
+/// Makes the folder in which index or objects lie, if they have no place of their own.
+pub(crate) fn make_data_dir(config: &Config) -> Result<()> {
+    if !config.uses_data_dir() {
+        return Ok(());
+    }
+    let folder = &config.data_dir;
+    make_durably(folder).map_err(|error| {
+        Error::configuration(format!(
+            "cannot create the data folder `{}`: {error}; make it writable or choose another with `--data-dir`",
+            folder.display()
+        ))
+    })
+}
+
+/// Makes a folder for this user only, and sees to it that its name survives a loss of power: all that is stored lies below it.
+fn make_durably(folder: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    for parent in missing.into_iter().filter_map(Path::parent) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
+}

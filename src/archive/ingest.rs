@@ -1,0 +1,489 @@
+//! The only way in: a stream of bytes → object and rows → [`InstanceOutcome`].
+//!
+//! Every chunk goes to the parser, the digest and the object store in one pass. The objects of a request are made durable
+//! together and their rows are committed in few transactions; an answer is given after the commit. Whatever interrupts a
+//! request before its commit leaves objects that no row names, which their guards remove at once, or a later sweep
+//! does, by the attempt's row, when the process is gone too.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use crate::archive::describe::{Described, Describer};
+use crate::archive::limits::IngestLimits;
+use crate::archive::memory::Share;
+use crate::archive::outcome::{InstanceOutcome, Refusal};
+use crate::catalogue::Catalogue;
+use crate::catalogue::{Inserted, NewInstance};
+use crate::clock;
+use crate::dicom::header::HeaderReader;
+use crate::dicom::reasons::FailureReason;
+use crate::dicom::uid::{InstanceKey, InstanceUid, StudyUid};
+use crate::error::{Error, Result};
+use crate::store::keys::StorageKey;
+use crate::store::{ObjectStorage, Receipt, Staged, Stored, Upload};
+
+/// Bytes that the parser takes at a time: deflate makes up to a thousand times as many of them.
+const SLICE_BYTES: usize = 8 << 10;
+
+/// The door: cheap to clone, shared by all protocols.
+#[derive(Clone)]
+pub struct Ingest(Arc<Shared>);
+
+struct Shared {
+    catalogue: Catalogue,
+    store: ObjectStorage,
+    limits: IngestLimits,
+    describer: Describer,
+    /// Commits run here, so that a client that goes away cannot stop one half-way.
+    runtime: Handle,
+}
+
+impl Ingest {
+    /// Joins an index and an object store; called on the runtime that outlives the requests.
+    #[must_use]
+    pub fn new(catalogue: Catalogue, store: ObjectStorage, limits: IngestLimits) -> Self {
+        let describer = Describer::new(limits.metadata_bytes, limits.memory);
+        Self(Arc::new(Shared { catalogue, store, limits, describer, runtime: Handle::current() }))
+    }
+
+    /// Begins a storing request; instances of another study than `study` are refused.
+    ///
+    /// # Errors
+    /// The index is unavailable.
+    pub async fn begin(&self, study: Option<StudyUid>, source: String) -> Result<Ingestion> {
+        let attempt = Uuid::now_v7();
+        self.0.catalogue.begin_attempt(attempt, self.0.limits.lease).await?;
+        Ok(Ingestion {
+            shared: Arc::clone(&self.0),
+            attempt,
+            study,
+            source,
+            received_at: clock::unix_millis(),
+            outcomes: Vec::new(),
+            batch: Vec::new(),
+            batch_bytes: 0,
+            batch_metadata: 0,
+            committing: None,
+            attempt_left_to: Owner::Ingestion,
+        })
+    }
+}
+
+/// One storing request under way.
+pub struct Ingestion {
+    shared: Arc<Shared>,
+    attempt: Uuid,
+    study: Option<StudyUid>,
+    source: String,
+    received_at: i64,
+    /// One per part, in order; `None` while the part waits in the batch.
+    outcomes: Vec<Option<InstanceOutcome>>,
+    /// With the number of the part, which is that of its outcome.
+    batch: Vec<(usize, Prepared)>,
+    batch_bytes: u64,
+    batch_metadata: usize,
+    /// The commit of a batch, which goes on whatever becomes of the request.
+    committing: Option<JoinHandle<Committed>>,
+    attempt_left_to: Owner,
+}
+
+/// Who removes the attempt's row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// This value, when it is dropped.
+    Ingestion,
+    /// The last commit.
+    LastCommit,
+    /// The sweep: objects of the attempt may have no row.
+    Sweep,
+}
+
+/// A complete instance whose rows are not written yet.
+struct Prepared {
+    staged: Staged,
+    row: NewInstance,
+    /// The memory that the row takes.
+    share: Share,
+}
+
+impl Ingestion {
+    /// Takes in one instance, reading `body` to its end even when the instance is refused early.
+    ///
+    /// # Errors
+    /// The body's own error; the caller then drops the ingestion, which removes what is not committed.
+    pub async fn instance<S>(&mut self, body: &mut S) -> Result<()>
+    where
+        S: Stream<Item = Result<Bytes>> + Unpin,
+    {
+        let part = self.outcomes.len();
+        match self.receive(body).await? {
+            Ok(prepared) => {
+                self.outcomes.push(None);
+                self.batch_bytes += prepared.row.size;
+                self.batch_metadata += prepared.row.metadata.len();
+                self.batch.push((part, prepared));
+            }
+            Err(refusal) => self.outcomes.push(Some(InstanceOutcome::Refused(refusal))),
+        }
+        let limits = &self.shared.limits;
+        if self.batch.len() >= limits.batch_instances
+            || self.batch_bytes >= limits.batch_bytes
+            || self.batch_metadata >= limits.batch_metadata
+        {
+            self.flush(false).await;
+        }
+        Ok(())
+    }
+
+    /// Counts a part that is not offered as DICOM at all.
+    pub fn refuse(&mut self, refusal: Refusal) {
+        self.outcomes.push(Some(InstanceOutcome::Refused(refusal)));
+    }
+
+    /// Commits what is left and gives the outcome of every part in order.
+    pub async fn finish(mut self) -> Vec<InstanceOutcome> {
+        self.flush(true).await;
+        std::mem::take(&mut self.outcomes).into_iter().map(|outcome| outcome.unwrap_or_else(lost)).collect()
+    }
+
+    /// Reads one instance: outer error for the body's, inner for the instance's.
+    async fn receive<S>(&self, body: &mut S) -> Result<Result<Prepared, Refusal>>
+    where
+        S: Stream<Item = Result<Bytes>> + Unpin,
+    {
+        let mut reader = Reception::new(self);
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk?;
+            if let Err(refusal) = reader.push(self, chunk).await {
+                drop(reader);
+                while let Some(rest) = body.next().await {
+                    rest?;
+                }
+                return Ok(Err(refusal));
+            }
+        }
+        Ok(reader.finish(self).await)
+    }
+
+    /// Makes the batch durable and commits its rows, out of reach of a client that goes away.
+    async fn flush(&mut self, last: bool) {
+        let batch = std::mem::take(&mut self.batch);
+        self.batch_bytes = 0;
+        self.batch_metadata = 0;
+        // After a commit in doubt the attempt's row must stay for the sweep.
+        let last = last && self.attempt_left_to != Owner::Sweep;
+        if batch.is_empty() && !last {
+            return;
+        }
+        if last {
+            self.attempt_left_to = Owner::LastCommit;
+        }
+        let (shared, attempt) = (Arc::clone(&self.shared), self.attempt);
+        let commit = self.shared.runtime.spawn(async move { commit(&shared, attempt, batch, last).await });
+        let committed = self.committing.insert(commit).await.unwrap_or_default();
+        self.committing = None;
+        if committed.in_doubt {
+            self.attempt_left_to = Owner::Sweep;
+        }
+        for (part, outcome) in committed.outcomes {
+            self.outcomes[part] = Some(outcome);
+        }
+    }
+}
+
+/// What a commit came to.
+struct Committed {
+    outcomes: Vec<(usize, InstanceOutcome)>,
+    /// The database may have committed the rows or not.
+    in_doubt: bool,
+}
+
+/// A commit that ended without saying how: a defect.
+impl Default for Committed {
+    fn default() -> Self {
+        Self { outcomes: Vec::new(), in_doubt: true }
+    }
+}
+
+/// The outcome of a part whose commit ended without one: a defect, and the client may try again.
+fn lost() -> InstanceOutcome {
+    InstanceOutcome::Refused(Refusal {
+        sop_class: None,
+        sop_instance: None,
+        reason: FailureReason::OutOfResources,
+        comment: "the archive failed to store the instance".to_owned(),
+        transient: true,
+    })
+}
+
+impl Drop for Ingestion {
+    fn drop(&mut self) {
+        if self.attempt_left_to != Owner::Ingestion {
+            return;
+        }
+        let (shared, attempt, committing) = (Arc::clone(&self.shared), self.attempt, self.committing.take());
+        // The objects of the batch are removed by their own guards; were this lost too, the lease would run out.
+        self.shared.runtime.spawn(async move {
+            let in_doubt = match committing {
+                Some(commit) => commit.await.unwrap_or_default().in_doubt,
+                None => false,
+            };
+            if !in_doubt {
+                end_attempt(&shared, attempt).await;
+            }
+        });
+    }
+}
+
+/// An instance while its bytes arrive.
+struct Reception {
+    /// Which part of the request it is.
+    part: usize,
+    header: HeaderReader,
+    /// The memory that the header takes.
+    share: Share,
+    digest: blake3::Hasher,
+    upload: Option<Upload>,
+    size: u64,
+    named: bool,
+}
+
+impl Reception {
+    fn new(ingestion: &Ingestion) -> Self {
+        let IngestLimits { mut header, instance_bytes, .. } = ingestion.shared.limits;
+        header.parser.inflated = header.parser.inflated.min(instance_bytes);
+        Self {
+            part: ingestion.outcomes.len(),
+            header: HeaderReader::new(header),
+            share: ingestion.shared.describer.memory.share(),
+            digest: blake3::Hasher::new(),
+            upload: None,
+            size: 0,
+            named: false,
+        }
+    }
+
+    async fn push(&mut self, ingestion: &Ingestion, chunk: Bytes) -> Result<(), Refusal> {
+        self.size += chunk.len() as u64;
+        let limit = ingestion.shared.limits.instance_bytes;
+        if self.size > limit {
+            let comment = format!("the instance is larger than the limit of {limit} bytes");
+            return Err(self.refusal(FailureReason::OutOfResources, comment));
+        }
+        for slice in chunk.chunks(SLICE_BYTES) {
+            if let Err(error) = self.header.push(slice) {
+                return Err(self.refusal(FailureReason::CannotUnderstand, error.to_string()));
+            }
+            if !self.share.resize(self.header.held_bytes()) {
+                return Err(Refusal::busy(self.known()));
+            }
+            if self.header.is_deflated() {
+                // This slice may have been megabytes: others have their turn.
+                tokio::task::yield_now().await;
+            }
+        }
+        self.digest.update(&chunk);
+        let upload = match &mut self.upload {
+            Some(upload) => upload,
+            None => match ingestion.shared.store.begin().await {
+                Ok(upload) => self.upload.insert(upload),
+                Err(error) => return Err(self.unavailable(&error)),
+            },
+        };
+        if !self.named
+            && let Some(identity) = self.header.identity()
+        {
+            upload.name(StorageKey::instance(&identity.key, ingestion.attempt, self.part));
+            self.named = true;
+            if ingestion.study.as_ref().is_some_and(|study| *study != identity.key.study) {
+                let comment = "the instance belongs to another study than the request names".to_owned();
+                return Err(self.refusal(FailureReason::CannotUnderstand, comment));
+            }
+        }
+        let written = match &mut self.upload {
+            Some(upload) => upload.write(chunk).await,
+            None => Ok(()),
+        };
+        written.map_err(|error| self.unavailable(&error))
+    }
+
+    async fn finish(mut self, ingestion: &Ingestion) -> Result<Prepared, Refusal> {
+        let known = self.known();
+        let refuse = |reason, comment| Refusal { reason, comment, ..known.clone() };
+        let Some(mut upload) = self.upload.take() else {
+            return Err(refuse(FailureReason::CannotUnderstand, "the part is empty".to_owned()));
+        };
+        let shared = &ingestion.shared;
+        let described = shared.describer.describe(self.header, &shared.runtime).await;
+        let described = described.map_err(|(reason, comment)| refuse(reason, comment))?;
+        if !self.share.resize(described.memory()) {
+            return Err(Refusal::busy(known));
+        }
+        let location = StorageKey::instance(&described.entry.key, ingestion.attempt, self.part);
+        upload.name(location.clone());
+        let digest = *self.digest.finalize().as_bytes();
+        let row = row(ingestion, described, &location, self.size, digest);
+        let receipt = Receipt { received_at: ingestion.received_at, received_digest: digest, digest };
+        match upload.finish(receipt).await {
+            Ok(staged) => Ok(Prepared { staged, row, share: self.share }),
+            Err(error) => Err(Refusal::unavailable(known, &error)),
+        }
+    }
+
+    /// A refusal that carries as much identity as has been read.
+    fn known(&self) -> Refusal {
+        let (sop_class, sop_instance) = match (self.header.identity(), self.header.front()) {
+            (Some(identity), _) => (Some(identity.sop_class.to_string()), Some(identity.key.instance.to_string())),
+            (None, Some(front)) => (uid(front.meta.sop_class.as_deref()), uid(front.meta.sop_instance.as_deref())),
+            (None, None) => (None, None),
+        };
+        let comment = String::new();
+        Refusal { sop_class, sop_instance, reason: FailureReason::CannotUnderstand, comment, transient: false }
+    }
+
+    fn refusal(&self, reason: FailureReason, comment: String) -> Refusal {
+        Refusal { reason, comment, ..self.known() }
+    }
+
+    fn unavailable(&self, error: &Error) -> Refusal {
+        Refusal::unavailable(self.known(), error)
+    }
+}
+
+/// A text of the file meta information, if it is a UID.
+fn uid(text: Option<&str>) -> Option<String> {
+    text.and_then(|text| InstanceUid::parse(text).ok()).map(|uid| uid.to_string())
+}
+
+fn row(ingestion: &Ingestion, described: Described, location: &StorageKey, size: u64, digest: [u8; 32]) -> NewInstance {
+    NewInstance {
+        transfer_syntax: described.transfer_syntax,
+        encoding: described.encoding,
+        form: described.form,
+        location: location.as_str().to_owned(),
+        size,
+        digest,
+        received_digest: digest,
+        received_at: ingestion.received_at,
+        source: ingestion.source.clone(),
+        file_name: None,
+        metadata: described.metadata.json,
+        bulk: described.metadata.bulk,
+        frames: described.frames,
+        number_of_frames: described.number_of_frames,
+        entry: described.entry,
+    }
+}
+
+/// A part of a batch as its outcome names it.
+struct Part {
+    number: usize,
+    key: InstanceKey,
+    sop_class: String,
+    _share: Share,
+}
+
+/// Makes the objects of a batch durable, then writes their rows in one transaction, then tells the outcomes.
+async fn commit(shared: &Shared, attempt: Uuid, batch: Vec<(usize, Prepared)>, last: bool) -> Committed {
+    let mut parts = Vec::with_capacity(batch.len());
+    let mut staged = Vec::with_capacity(batch.len());
+    let mut rows = Vec::with_capacity(batch.len());
+    for (number, Prepared { staged: object, row, share }) in batch {
+        let sop_class = row.entry.sop_class.to_string();
+        parts.push(Part { number, key: row.entry.key.clone(), sop_class, _share: share });
+        staged.push(object);
+        rows.push(row);
+    }
+    let stored = match shared.store.make_durable(staged).await {
+        Ok(stored) => stored,
+        Err(error) => {
+            if last {
+                end_attempt(shared, attempt).await;
+            }
+            return Committed { outcomes: unavailable(parts, &error), in_doubt: false };
+        }
+    };
+    match shared.catalogue.insert_instances(attempt, rows, last).await {
+        Ok(inserted) => {
+            let outcomes = settle(shared, attempt, parts, stored, inserted, last).await;
+            Committed { outcomes, in_doubt: false }
+        }
+        Err(error) => {
+            // The transaction may have been committed although the answer was lost, so the objects must stay:
+            // the sweep removes those that no row names when the attempt's lease has run out.
+            stored.into_iter().for_each(Stored::keep);
+            Committed { outcomes: unavailable(parts, &error), in_doubt: true }
+        }
+    }
+}
+
+/// Keeps the objects that rows name now and removes the others.
+async fn settle(
+    shared: &Shared,
+    attempt: Uuid,
+    parts: Vec<Part>,
+    stored: Vec<Stored>,
+    inserted: Vec<Inserted>,
+    last: bool,
+) -> Vec<(usize, InstanceOutcome)> {
+    let mut outcomes = Vec::with_capacity(parts.len());
+    let mut losers = Vec::new();
+    for ((part, object), inserted) in parts.into_iter().zip(stored).zip(inserted) {
+        if inserted != Inserted::New {
+            losers.push(object.key().clone());
+        }
+        object.keep();
+        outcomes.push((part.number, outcome(part, inserted)));
+    }
+    let mut removed = true;
+    for key in &losers {
+        if let Err(error) = shared.store.remove(key).await {
+            tracing::warn!(%attempt, ?error, "an object without a row is left to the sweep");
+            removed = false;
+        }
+    }
+    if last && !losers.is_empty() && removed {
+        end_attempt(shared, attempt).await;
+    }
+    outcomes
+}
+
+fn outcome(part: Part, inserted: Inserted) -> InstanceOutcome {
+    let Part { key, sop_class, .. } = part;
+    match inserted {
+        Inserted::New => InstanceOutcome::Stored { key, sop_class, already: false },
+        Inserted::Identical => InstanceOutcome::Stored { key, sop_class, already: true },
+        Inserted::Different => InstanceOutcome::Refused(Refusal {
+            sop_class: Some(sop_class),
+            sop_instance: Some(key.instance.to_string()),
+            reason: FailureReason::DuplicateInstance,
+            comment: "another instance is stored under this SOP Instance UID".to_owned(),
+            transient: false,
+        }),
+    }
+}
+
+async fn end_attempt(shared: &Shared, attempt: Uuid) {
+    if let Err(error) = shared.catalogue.end_attempt(attempt).await {
+        tracing::warn!(%attempt, error = ?error, "the row of a storing request is left to the sweep");
+    }
+}
+
+fn unavailable(parts: Vec<Part>, error: &Error) -> Vec<(usize, InstanceOutcome)> {
+    let refused = |part: Part| {
+        let known = Refusal {
+            sop_class: Some(part.sop_class),
+            sop_instance: Some(part.key.instance.to_string()),
+            reason: FailureReason::OutOfResources,
+            comment: String::new(),
+            transient: true,
+        };
+        (part.number, InstanceOutcome::Refused(Refusal::unavailable(known, error)))
+    };
+    parts.into_iter().map(refused).collect()
+}

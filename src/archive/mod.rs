@@ -1,0 +1,9 @@
+//! Use cases that several doors share: storing, retrieving. No protocol's status codes here.
+
+mod describe;
+pub mod ingest;
+pub mod limits;
+mod memory;
+mod object_reader;
+pub mod outcome;
+pub mod retrieve;

@@ -1,0 +1,219 @@
+//! Opening the database: the settings of each connection, and what the operator is told when it cannot be opened.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _, SqlitePool};
+use tokio::runtime::Handle;
+
+use super::database::{Database, Pools};
+use crate::config::{DatabaseSettings, DatabaseUrl, Secret};
+use crate::error::{Error, Result};
+
+/// Statements that stay prepared per connection; the texts are few, but inserts come in portions and searches in many forms.
+const PREPARED: usize = 256;
+/// A connection to PostgreSQL that lay idle for longer is tried before it is used, so that a restart of the server costs nobody an error.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
+
+/// Connects, and says in one line what to do when that fails.
+pub(super) async fn connect(url: &DatabaseUrl, settings: &DatabaseSettings) -> Result<Database> {
+    let (pools, place) = match url {
+        DatabaseUrl::Sqlite(path) => (sqlite(path, settings).await?, path.display().to_string()),
+        DatabaseUrl::Postgres(url) => postgres(url, settings).await?,
+    };
+    Ok(Database {
+        pools,
+        place: place.into(),
+        runtime: Handle::current(),
+        statement_timeout: settings.statement_timeout,
+    })
+}
+
+async fn sqlite(path: &Path, settings: &DatabaseSettings) -> Result<Pools> {
+    let file = path.to_owned();
+    let prepared = tokio::task::spawn_blocking(move || create_file(&file)).await;
+    prepared
+        .map_err(|error| Error::internal("creating the index panicked").caused_by(error))?
+        .map_err(|(place, error)| cannot_write(&place, error))?;
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(settings.acquire_timeout)
+        .statement_cache_capacity(PREPARED)
+        // reads go through the page cache of the system without a copy
+        .pragma("mmap_size", "1073741824")
+        .pragma("temp_store", "memory")
+        // a checkpoint every 16 MiB instead of 4, and no log kept that a burst blew up
+        .pragma("wal_autocheckpoint", "4096")
+        .pragma("journal_size_limit", "67108864")
+        .disable_statement_logging();
+    let pool = || {
+        SqlitePoolOptions::new()
+            .acquire_timeout(settings.acquire_timeout)
+            // a connection to a file does not go stale
+            .test_before_acquire(false)
+            .idle_timeout(None)
+            .max_lifetime(None)
+    };
+    let writer: SqlitePool = pool()
+        .max_connections(1)
+        .connect_with(options.clone().pragma("cache_size", "-65536").thread_name(|_| "index-writer".to_owned()))
+        .await
+        .map_err(|error| not_an_index(path, error))?;
+    let readers = pool().max_connections(settings.connections.max(1)).connect_lazy_with(
+        options.pragma("cache_size", "-8192").pragma("query_only", "on").thread_name(|n| format!("index-reader-{n}")),
+    );
+    Ok(Pools::Sqlite { writer, readers })
+}
+
+/// Creates the file and its folders where they are missing, for the eyes of this user alone, and makes their names durable.
+fn create_file(path: &Path) -> std::result::Result<(), (PathBuf, io::Error)> {
+    let path = std::path::absolute(path).map_err(|error| (path.to_owned(), error))?;
+    let Some(folder) = path.parent() else { return Ok(()) };
+    create_folder(folder)?;
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let fresh = !path.exists();
+    options.open(&path).map_err(|error| (path.clone(), error))?;
+    if fresh {
+        sync_folder(folder).map_err(|error| (folder.to_owned(), error))?;
+    }
+    Ok(())
+}
+
+fn create_folder(folder: &Path) -> std::result::Result<(), (PathBuf, io::Error)> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let parent = folder.parent().unwrap_or(folder);
+    if parent != folder {
+        create_folder(parent)?;
+    }
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    match builder.create(folder) {
+        // another process was faster
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        Err(error) => Err((folder.to_owned(), error)),
+        Ok(()) => sync_folder(parent).map_err(|error| (parent.to_owned(), error)),
+    }
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    std::fs::File::open(folder)?.sync_all()
+}
+
+fn cannot_write(place: &Path, error: io::Error) -> Error {
+    Error::configuration(format!(
+        "cannot create or write `{}` for the index ({error}); check its permissions or choose another place with `--data-dir` or `--database-url`",
+        place.display()
+    ))
+    .caused_by(error)
+}
+
+fn not_an_index(path: &Path, error: sqlx::Error) -> Error {
+    Error::configuration(format!(
+        "cannot open the index `{}` ({error}); check that it is a SQLite database and that this user may write it and its folder",
+        path.display()
+    ))
+    .caused_by(error)
+}
+
+async fn postgres(url: &Secret, settings: &DatabaseSettings) -> Result<(Pools, String)> {
+    let milliseconds = |duration: Duration| duration.as_millis().to_string();
+    let options = PgConnectOptions::from_str(url.expose())
+        // the cause is not kept: it may quote the address with its password
+        .map_err(|_| {
+            Error::configuration(
+                "`--database-url` is not an address of PostgreSQL; write `postgres://user:password@host:port/database`",
+            )
+        })?
+        .application_name("isocenter")
+        .statement_cache_capacity(PREPARED)
+        .options([
+            ("statement_timeout", milliseconds(settings.statement_timeout)),
+            ("idle_in_transaction_session_timeout", milliseconds(settings.statement_timeout)),
+            ("synchronous_commit", "on".to_owned()),
+        ])
+        .disable_statement_logging();
+    let place = match options.get_socket() {
+        Some(socket) => format!("{}:{}", socket.display(), options.get_port()),
+        None => format!("{}:{}", options.get_host(), options.get_port()),
+    };
+    check_postgres(&place, &options, settings).await?;
+    let place = format!("{place}/{}", database(&options));
+    let pool = PgPoolOptions::new()
+        .max_connections(settings.connections.max(1))
+        .acquire_timeout(settings.acquire_timeout)
+        .test_before_acquire(false)
+        .before_acquire(|connection, about| {
+            Box::pin(async move {
+                if about.idle_for > TRUSTED_FOR {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+        .connect_lazy_with(options);
+    Ok((Pools::Postgres(pool), place))
+}
+
+/// One connection outside of the pool, which would only say after its time limit that it has none.
+async fn check_postgres(place: &str, options: &PgConnectOptions, settings: &DatabaseSettings) -> Result<()> {
+    let mut connection = match tokio::time::timeout(settings.acquire_timeout, options.connect()).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return Err(refused(place, options, error)),
+        Err(_) => return Err(unreachable_at(place)),
+    };
+    let encoding: String = sqlx::query_scalar("select current_setting('server_encoding')")
+        .fetch_one(&mut connection)
+        .await
+        .map_err(|error| refused(place, options, error))?;
+    if encoding != "UTF8" {
+        return Err(Error::configuration(format!(
+            "the database `{}` at {place} has the encoding {encoding}; isocenter needs UTF8, create one with `createdb -E UTF8 -T template0`",
+            database(options)
+        )));
+    }
+    // the server notices by itself if this does not arrive
+    let _ = connection.close().await;
+    Ok(())
+}
+
+fn database(options: &PgConnectOptions) -> &str {
+    options.get_database().unwrap_or(options.get_username())
+}
+
+fn unreachable_at(place: &str) -> Error {
+    Error::configuration(format!(
+        "the index database at {place} cannot be reached; check that PostgreSQL runs there and that `--database-url` names its host and port"
+    ))
+}
+
+fn refused(place: &str, options: &PgConnectOptions, error: sqlx::Error) -> Error {
+    let code = error.as_database_error().and_then(|error| error.code().map(std::borrow::Cow::into_owned));
+    let user = options.get_username();
+    let name = database(options);
+    match code.as_deref() {
+        // invalid_authorization_specification, invalid_password
+        Some("28000" | "28P01") => Error::configuration(format!(
+            "PostgreSQL at {place} refused the user `{user}`; check user and password in `--database-url`"
+        )),
+        // invalid_catalog_name
+        Some("3D000") => Error::configuration(format!(
+            "PostgreSQL at {place} has no database `{name}`; create it with `createdb -E UTF8 -T template0 {name}`"
+        )),
+        Some(_) => Error::configuration(format!("PostgreSQL at {place} refused the connection: {error}")),
+        None => unreachable_at(place),
+    }
+    .caused_by(error)
+}

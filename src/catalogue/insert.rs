@@ -1,0 +1,176 @@
+//! Storing instances, before and around the transaction: metadata is compressed on a guess, and what lost a race is run again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::Catalogue;
+use super::database::Database;
+use super::failure::is_conflict;
+use super::metadata::{Dictionaries, Dictionary};
+use super::storing::{attempt_is_gone, store};
+use crate::dicom::entry::IndexEntry;
+use crate::dicom::frames::StoredFrames;
+use crate::dicom::header::Form;
+use crate::dicom::transfer_syntax::Encoding;
+use crate::dicom::uid::{SeriesUid, StudyUid, TransferSyntaxUid};
+use crate::error::{Error, Result};
+
+/// An instance whose object is durable and whose rows are to be written.
+#[derive(Clone, Debug)]
+pub struct NewInstance {
+    /// Its columns.
+    pub entry: IndexEntry,
+    /// Transfer Syntax UID of the stored object.
+    pub transfer_syntax: TransferSyntaxUid,
+    /// How its data set is really encoded.
+    pub encoding: Encoding,
+    /// How the stored object begins.
+    pub form: Form,
+    /// The storage key of the object.
+    pub location: String,
+    /// Bytes of the object.
+    pub size: u64,
+    /// BLAKE3 of the object.
+    pub digest: [u8; 32],
+    /// BLAKE3 of the bytes as received; recognises a re-send.
+    pub received_digest: [u8; 32],
+    /// Time of receipt, milliseconds since 1970-01-01 UTC.
+    pub received_at: i64,
+    /// Who sent it and how.
+    pub source: String,
+    /// Its file name where known.
+    pub file_name: Option<String>,
+    /// Its metadata as DICOM JSON.
+    pub metadata: Vec<u8>,
+    /// Where its frames are.
+    pub frames: StoredFrames,
+    /// How many frames it has.
+    pub number_of_frames: u32,
+    /// Where the values named by its BulkDataURIs lie.
+    pub bulk: Vec<u8>,
+}
+
+/// How the storing of one instance came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Inserted {
+    /// A new row.
+    New,
+    /// The same content (received digest equal) is stored already, under the same study and series: nothing changed.
+    Identical,
+    /// Another content is stored under this SOP Instance UID (or the same under another study or series): nothing changed.
+    Different,
+}
+
+/// How often a transaction that lost against another is run again.
+const TRIES: u32 = 8;
+/// Metadata of more bytes than this is compressed off the threads that serve requests.
+const COMPRESS_INLINE_BYTES: usize = 64 << 10;
+
+impl Catalogue {
+    /// Writes the rows of instances whose objects are durable, in one transaction. On `Ok` they are durable too.
+    ///
+    /// Says for each, in order, how it came out. Renews the lease of the attempt, or ends it when this batch is the `last`
+    /// and all of it is [`Inserted::New`]: the caller ends it when it has removed the objects of the others.
+    ///
+    /// A future that is dropped before its commit began leaves nothing. One that is dropped later leaves either all of the
+    /// batch or nothing, and cannot tell which: a caller that erases objects on the way out must not be dropped here,
+    /// but run in a task of its own.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is, or when the attempt is not registered (any more): its lease ran out and its objects may be erased.
+    pub async fn insert_instances(
+        &self,
+        attempt: Uuid,
+        instances: Vec<NewInstance>,
+        last: bool,
+    ) -> Result<Vec<Inserted>> {
+        let batch = self.prepare(attempt, instances, last).await?;
+        if let Some(writer) = &self.0.writer {
+            return writer.insert(batch).await;
+        }
+        let (database, dictionaries) = (self.0.database.clone(), self.0.dictionaries.clone());
+        self.0.database.spawn(async move { insert(&database, &dictionaries, &batch).await }).await
+    }
+
+    /// Does what needs no transaction: above all compressing the metadata, against the dictionary that the series most
+    /// likely has, or will have when this batch is its first.
+    async fn prepare(&self, attempt: Uuid, instances: Vec<NewInstance>, last: bool) -> Result<Batch> {
+        let dictionaries = self.0.dictionaries.clone();
+        let bytes: usize = instances.iter().map(|instance| instance.metadata.len()).sum();
+        let work = move || compress(instances, &dictionaries);
+        let instances = if bytes > COMPRESS_INLINE_BYTES { self.0.database.compute(work).await? } else { work()? };
+        Ok(Batch { attempt: attempt.to_string(), last, instances })
+    }
+}
+
+/// Runs the transaction of a batch, and again when another process was faster.
+async fn insert(database: &Database, dictionaries: &Dictionaries, batch: &Batch) -> Result<Vec<Inserted>> {
+    let mut tries = 1;
+    loop {
+        let stored = async {
+            let mut transaction = database.begin().await?;
+            let stored = store(&mut transaction, dictionaries, &[batch]).await?;
+            transaction.commit().await.map(|()| stored)
+        };
+        match stored.await {
+            Ok(stored) => {
+                stored.remember(dictionaries);
+                return stored.outcomes.into_iter().next().unwrap_or_else(|| Err(attempt_is_gone()));
+            }
+            Err(error) if tries < TRIES && is_conflict(&error) => tries += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The instances of one call.
+pub(super) struct Batch {
+    pub(super) attempt: String,
+    pub(super) last: bool,
+    pub(super) instances: Vec<Prepared>,
+}
+
+/// An instance with its metadata compressed on a guess.
+pub(super) struct Prepared {
+    pub(super) new: NewInstance,
+    pub(super) guess: Guess,
+    pub(super) compressed: Vec<u8>,
+}
+
+/// Against what the metadata was compressed. The transaction finds out whether it was right.
+pub(super) enum Guess {
+    /// The dictionary of the series as last heard of.
+    Known(i64),
+    /// The metadata of the first instance of the series in this batch.
+    First(Arc<Dictionary>),
+}
+
+fn compress(instances: Vec<NewInstance>, dictionaries: &Dictionaries) -> Result<Vec<Prepared>> {
+    type Group = (Option<i64>, Arc<Dictionary>, Vec<usize>);
+    let mut series: HashMap<(&StudyUid, &SeriesUid), Group> = HashMap::new();
+    for (number, instance) in instances.iter().enumerate() {
+        let key = &instance.entry.key;
+        let group = series.entry((&key.study, &key.series)).or_insert_with(|| match dictionaries.of_series(key) {
+            Some((id, dictionary)) => (Some(id), dictionary, Vec::new()),
+            None => (None, Arc::new(Dictionary::of(&instance.metadata)), Vec::new()),
+        });
+        group.2.push(number);
+    }
+    let mut done: Vec<Option<(Guess, Vec<u8>)>> = std::iter::repeat_with(|| None).take(instances.len()).collect();
+    for (id, dictionary, members) in series.into_values() {
+        let plain = members.iter().filter_map(|number| instances.get(*number)).map(|one| one.metadata.as_slice());
+        for (number, compressed) in members.iter().zip(dictionary.compress(plain)?) {
+            let guess = id.map_or_else(|| Guess::First(Arc::clone(&dictionary)), Guess::Known);
+            if let Some(slot) = done.get_mut(*number) {
+                *slot = Some((guess, compressed));
+            }
+        }
+    }
+    let prepared = instances.into_iter().zip(done).map(|(new, done)| {
+        let (guess, compressed) = done.ok_or_else(|| Error::internal("an instance belongs to no series"))?;
+        Ok(Prepared { new, guess, compressed })
+    });
+    prepared.collect()
+}

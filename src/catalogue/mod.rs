@@ -1,0 +1,95 @@
+//! The index database: SQLite or PostgreSQL by URL, one schema, the only SQL of the server.
+//!
+//! A row is the only proof that an instance exists, so it is written in one transaction after the bytes are durable
+//! ([`Catalogue::insert_instances`]). SQLite has one connection that writes, and what waits for it is committed together;
+//! PostgreSQL has a pool. No type of sqlx leaves this module.
+
+mod attempts;
+mod conditions;
+mod connect;
+mod database;
+mod dialect;
+mod failure;
+mod insert;
+mod instances;
+mod metadata;
+mod migrate;
+mod rows;
+pub mod search;
+mod search_plan;
+mod sql;
+mod storing;
+mod upsert;
+mod writer;
+
+use std::sync::Arc;
+
+use database::{Database, Pools};
+use failure::convert;
+use sqlx::Executor as _;
+
+use crate::config::{DatabaseSettings, DatabaseUrl};
+use crate::error::Result;
+
+pub use insert::{Inserted, NewInstance};
+pub use instances::{InstanceId, InstanceMetadata, InstanceRow};
+pub use migrate::Migrated;
+
+/// The row that the first migration inserts into `partitions`; there are no others until there are tenants.
+const MAIN_PARTITION: i64 = 1;
+
+/// The index. Cheap to clone.
+#[derive(Clone)]
+pub struct Catalogue(Arc<Inner>);
+
+struct Inner {
+    database: Database,
+    dictionaries: metadata::Dictionaries,
+    /// The queue of SQLite's one writer.
+    writer: Option<writer::Queue>,
+}
+
+impl Catalogue {
+    /// Connects. The calling runtime drives the connections from then on, so it must be the one that outlives all others.
+    ///
+    /// A SQLite file is created when missing. Nothing is migrated: see [`Catalogue::migrate`].
+    ///
+    /// # Errors
+    /// `Configuration` with what to do: unreachable, refused, not writable, not UTF-8, of a newer version.
+    pub async fn open(url: &DatabaseUrl, settings: &DatabaseSettings) -> Result<Self> {
+        let database = connect::connect(url, settings).await?;
+        migrate::check_version(&database).await?;
+        let dictionaries = metadata::Dictionaries::default();
+        let writer = match &database.pools {
+            Pools::Sqlite { writer, .. } => Some(writer::start(&database, writer.clone(), dictionaries.clone())),
+            Pools::Postgres(_) => None,
+        };
+        Ok(Self(Arc::new(Inner { database, dictionaries, writer })))
+    }
+
+    /// Whether the database answers, and with SQLite whether it can be written.
+    ///
+    /// # Errors
+    /// `Unavailable` when it does not.
+    pub async fn ping(&self) -> Result<()> {
+        self.0.database.read_all(sql::Statement::new("select 1")).await?;
+        if let Pools::Sqlite { writer, .. } = &self.0.database.pools {
+            let mut transaction = writer.begin_with("begin immediate").await.map_err(convert)?;
+            // a change that is undone finds out about a lock, a full disk and a file that is read-only
+            let write = "update partitions set name = name where id = 1";
+            transaction.execute(write).await.map_err(convert)?;
+            transaction.rollback().await.map_err(convert)?;
+        }
+        Ok(())
+    }
+
+    /// Closes all connections, when what is under way has ended.
+    pub async fn close(&self) {
+        self.0.database.close().await;
+    }
+
+    /// The connections, for the files of this module that read.
+    pub(in crate::catalogue) fn database(&self) -> &Database {
+        &self.0.database
+    }
+}

@@ -1,0 +1,23 @@
+//! `isocenter serve`: opens the archive and answers requests until told to stop.
+
+use super::{Outcome, Settings, print, runtime};
+use crate::error::Result;
+use crate::serve::Server;
+use crate::telemetry;
+
+/// Runs until SIGTERM or SIGINT.
+pub(super) fn run(settings: &Settings) -> Result<Outcome> {
+    let loaded = settings.load()?;
+    telemetry::start_log(&loaded.config.log)?;
+    for (found, meant) in &loaded.suspicious {
+        tracing::warn!(variable = found, "unknown variable; `{meant}` may be meant");
+    }
+    runtime()?.block_on(async {
+        let announce = |server: &Server| {
+            print(&format!("isocenter {} listening on {}\n", env!("CARGO_PKG_VERSION"), server.url()));
+            tracing::info!(url = server.url(), version = env!("CARGO_PKG_VERSION"), "listening");
+        };
+        Server::start(loaded.config).await?.run_until_stopped(announce).await
+    })?;
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,29 @@
+//! What DICOM means: identifiers, the byte stream, attributes, values, queries, DICOM JSON. Pure: no I/O, no async.
+
+pub mod attribute_set;
+pub mod attributes;
+pub mod bulk;
+#[cfg(test)]
+mod corpus;
+pub mod entry;
+pub mod events;
+pub mod explicit;
+pub mod fragments;
+pub mod frames;
+pub mod header;
+pub mod identity;
+pub mod inflate;
+pub mod json;
+mod nesting;
+pub mod query;
+pub mod read;
+pub mod reasons;
+#[cfg(test)]
+mod samples;
+pub mod stream;
+pub mod text;
+pub mod tokens;
+pub mod transfer_syntax;
+pub mod uid;
+pub mod values;
+pub mod vr;

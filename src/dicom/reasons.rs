@@ -1,0 +1,27 @@
+//! Why an instance was not stored, or was stored with a remark, as the standard numbers it
+//! ([PS3.18 I.2](https://dicom.nema.org/medical/dicom/current/output/chtml/part18/chapter_I.html),
+//! [PS3.4 B.2.3](https://dicom.nema.org/medical/dicom/current/output/chtml/part04/sect_B.2.3.html),
+//! [PS3.7 C](https://dicom.nema.org/medical/dicom/current/output/chtml/part07/chapter_C.html)).
+
+/// Failure Reason (0008,1197).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FailureReason {
+    /// A700H, out of resources: the index or the object store is away or full, or the instance is over a limit.
+    OutOfResources,
+    /// C000H, cannot understand: not DICOM, truncated, without a usable UID, or of another study than the request's.
+    CannotUnderstand,
+    /// 0111H, duplicate SOP instance: another content is stored under this UID.
+    DuplicateInstance,
+}
+
+impl FailureReason {
+    /// The number.
+    #[must_use]
+    pub fn code(self) -> u16 {
+        match self {
+            Self::OutOfResources => 0xA700,
+            Self::CannotUnderstand => 0xC000,
+            Self::DuplicateInstance => 0x0111,
+        }
+    }
+}

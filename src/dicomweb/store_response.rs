@@ -1,0 +1,185 @@
+//! The outcomes of a storing request → status code and response data set: a pure function
+//! ([PS3.18 10.5.3](https://dicom.nema.org/medical/dicom/current/output/chtml/part18/sect_10.5.3.html)).
+
+use serde_json::{Map, Value, json};
+
+use crate::archive::outcome::{InstanceOutcome, Refusal};
+use crate::dicom::uid::{InstanceKey, StudyUid};
+
+/// The answer to a storing request.
+#[derive(Debug, PartialEq, Eq)]
+pub struct StoreResponse {
+    /// HTTP status.
+    pub status: u16,
+    /// The data set as DICOM JSON.
+    pub body: Vec<u8>,
+}
+
+/// Shapes the answer; `root` is the absolute URL of the DICOMweb service without a slash at its end,
+/// `study` the study of the request's path.
+#[must_use]
+pub fn store_response(outcomes: &[InstanceOutcome], study: Option<&StudyUid>, root: &str) -> StoreResponse {
+    let mut referenced = Vec::new();
+    let mut failed = Vec::new();
+    let mut other = Vec::new();
+    let mut studies: Vec<&StudyUid> = study.into_iter().collect();
+    for outcome in outcomes {
+        match outcome {
+            InstanceOutcome::Stored { key, sop_class, already } => {
+                referenced.push(stored(key, sop_class, *already, root));
+                if !studies.contains(&&key.study) {
+                    studies.push(&key.study);
+                }
+            }
+            InstanceOutcome::Refused(refusal) if refusal.sop_instance.is_some() => failed.push(refused(refusal)),
+            InstanceOutcome::Refused(refusal) => other.push(failure(refusal)),
+        }
+    }
+    let status = status(outcomes);
+    let mut dataset = Map::new();
+    // Retrieve URL (0008,1190) names the one study that the request was about.
+    if let ([study], false) = (studies.as_slice(), referenced.is_empty()) {
+        dataset.insert("00081190".to_owned(), url(&format!("{root}/studies/{study}")));
+    }
+    // All three sequences are type 1C: absent when empty.
+    for (tag, items) in [("00081198", failed), ("00081199", referenced), ("0008119A", other)] {
+        if !items.is_empty() {
+            dataset.insert(tag.to_owned(), json!({"vr": "SQ", "Value": items}));
+        }
+    }
+    StoreResponse { status, body: Value::Object(dataset).to_string().into_bytes() }
+}
+
+/// 200 all stored; 202 some; 409 none, for reasons of their own; 503 none, but it may work later.
+fn status(outcomes: &[InstanceOutcome]) -> u16 {
+    let stored = outcomes.iter().filter(|outcome| matches!(outcome, InstanceOutcome::Stored { .. })).count();
+    let transient =
+        outcomes.iter().any(|outcome| matches!(outcome, InstanceOutcome::Refused(refusal) if refusal.transient));
+    match stored {
+        0 if transient => 503,
+        0 => 409,
+        all if all == outcomes.len() => 200,
+        _ => 202,
+    }
+}
+
+/// An instance that was there before is a success like any other; the comment is for people and our own client.
+fn stored(key: &InstanceKey, sop_class: &str, already: bool, root: &str) -> Value {
+    let mut item = json!({
+        "00081150": uid(Some(sop_class)),
+        "00081155": uid(Some(key.instance.as_str())),
+        "00081190": url(&format!("{root}/studies/{}/series/{}/instances/{}", key.study, key.series, key.instance)),
+    });
+    if already {
+        item["00000902"] = json!({"vr": "LO", "Value": ["already stored"]});
+    }
+    item
+}
+
+fn refused(refusal: &Refusal) -> Value {
+    let mut item = failure(refusal);
+    item["00081150"] = uid(refusal.sop_class.as_deref());
+    item["00081155"] = uid(refusal.sop_instance.as_deref());
+    item
+}
+
+/// Failure Reason (0008,1197) as a number, and in words in Error Comment (0000,0902), an LO of at most 64 characters.
+fn failure(refusal: &Refusal) -> Value {
+    let comment: String = refusal.comment.chars().take(64).collect();
+    json!({
+        "00000902": {"vr": "LO", "Value": [comment]},
+        "00081197": {"vr": "US", "Value": [refusal.reason.code()]},
+    })
+}
+
+fn uid(text: Option<&str>) -> Value {
+    match text {
+        Some(text) => json!({"vr": "UI", "Value": [text]}),
+        None => json!({"vr": "UI"}),
+    }
+}
+
+fn url(text: &str) -> Value {
+    json!({"vr": "UR", "Value": [text]})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dicom::reasons::FailureReason;
+    use crate::dicom::uid::{InstanceUid, SeriesUid};
+
+    fn stored(already: bool) -> InstanceOutcome {
+        let key = InstanceKey {
+            study: StudyUid::parse("1.2").unwrap(),
+            series: SeriesUid::parse("1.2.3").unwrap(),
+            instance: InstanceUid::parse("1.2.3.4").unwrap(),
+        };
+        InstanceOutcome::Stored { key, sop_class: "1.2.840.10008.5.1.4.1.1.2".to_owned(), already }
+    }
+
+    fn refused(reason: FailureReason, sop_instance: Option<&str>) -> InstanceOutcome {
+        InstanceOutcome::Refused(Refusal {
+            sop_class: None,
+            sop_instance: sop_instance.map(str::to_owned),
+            transient: reason == FailureReason::OutOfResources,
+            reason,
+            comment: "why".to_owned(),
+        })
+    }
+
+    #[test]
+    fn the_status_follows_from_the_outcomes() {
+        let [good, again] = [stored(false), stored(true)];
+        let bad = refused(FailureReason::CannotUnderstand, None);
+        let full = refused(FailureReason::OutOfResources, Some("1.2"));
+        for (outcomes, expected) in [
+            (vec![good.clone()], 200),
+            (vec![again.clone()], 200),
+            (vec![good.clone(), again], 200),
+            (vec![good.clone(), bad.clone()], 202),
+            (vec![good, full.clone()], 202),
+            (vec![bad.clone()], 409),
+            (vec![full.clone()], 503),
+            (vec![bad, full], 503),
+        ] {
+            assert_eq!(store_response(&outcomes, None, "http://h/dicom-web").status, expected, "{outcomes:?}");
+        }
+    }
+
+    #[test]
+    fn the_data_set_has_a_sequence_only_where_it_has_items() {
+        let all_stored = store_response(&[stored(false)], None, "http://h/dicom-web");
+        assert_eq!(
+            serde_json::from_slice::<Value>(&all_stored.body).unwrap(),
+            json!({
+                "00081190": {"vr": "UR", "Value": ["http://h/dicom-web/studies/1.2"]},
+                "00081199": {"vr": "SQ", "Value": [{
+                    "00081150": {"vr": "UI", "Value": ["1.2.840.10008.5.1.4.1.1.2"]},
+                    "00081155": {"vr": "UI", "Value": ["1.2.3.4"]},
+                    "00081190": {"vr": "UR", "Value": ["http://h/dicom-web/studies/1.2/series/1.2.3/instances/1.2.3.4"]},
+                }]},
+            })
+        );
+        let again = store_response(&[stored(true)], None, "http://h/dicom-web").body;
+        let again = serde_json::from_slice::<Value>(&again).unwrap();
+        assert_eq!(again["00081199"]["Value"][0]["00000902"]["Value"][0], "already stored");
+        let outcomes =
+            [refused(FailureReason::DuplicateInstance, Some("1.2")), refused(FailureReason::CannotUnderstand, None)];
+        assert_eq!(
+            serde_json::from_slice::<Value>(&store_response(&outcomes, None, "http://h/dicom-web").body).unwrap(),
+            json!({
+                "00081198": {"vr": "SQ", "Value": [{
+                    "00000902": {"vr": "LO", "Value": ["why"]},
+                    "00081150": {"vr": "UI"},
+                    "00081155": {"vr": "UI", "Value": ["1.2"]},
+                    "00081197": {"vr": "US", "Value": [0x0111]},
+                }]},
+                "0008119A": {"vr": "SQ", "Value": [{
+                    "00000902": {"vr": "LO", "Value": ["why"]},
+                    "00081197": {"vr": "US", "Value": [0xC000]},
+                }]},
+            })
+        );
+    }
+}

@@ -1,0 +1,283 @@
+//! Making a batch of files durable: every file is synced, then each gets its name, then every folder that got a name.
+//!
+//! The syncs of one step run beside each other, for a journalling file system commits all that wait for it at once.
+
+use super::super::budget::Pieces;
+use super::super::receipts::{self, Receipt};
+use super::staging::StagedFile;
+use super::upload::{Content, Staged, write};
+use super::{Folder, RECEIPTS, is_missing, unavailable};
+use crate::error::Result;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+/// Threads that sync the files of one batch, the calling one included.
+const THREADS: usize = 4;
+/// Folders that are remembered before all are forgotten.
+const KNOWN: usize = 8192;
+/// How often a folder is made again that another process removed as empty just then.
+const TRIES: usize = 100;
+
+/// Folders whose own names are durable, by what identifies them: one may have been removed and made again.
+#[derive(Debug, Default)]
+pub(super) struct KnownFolders(Mutex<HashMap<PathBuf, Identity>>);
+
+type Identity = (u64, u64, Option<SystemTime>);
+
+impl KnownFolders {
+    fn contains(&self, path: &Path, identity: &Identity) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(path) == Some(identity)
+    }
+
+    fn insert(&self, path: PathBuf, identity: Identity) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KNOWN {
+            known.clear();
+        }
+        known.insert(path, identity);
+    }
+}
+
+/// Files that have their names. They are removed when dropped, unless they were handed on.
+#[derive(Debug)]
+struct Named {
+    root: PathBuf,
+    paths: Vec<PathBuf>,
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        for path in self.paths.drain(..) {
+            let _ = remove(&self.root, &path);
+        }
+    }
+}
+
+struct Item {
+    path: PathBuf,
+    name: String,
+    receipt: Receipt,
+    content: Ready,
+}
+
+enum Ready {
+    Memory(Pieces),
+    File(StagedFile),
+}
+
+enum Sync {
+    Item(Item),
+    Receipts(Arc<File>),
+}
+
+impl Folder {
+    pub(in super::super) async fn make_durable(self: &Arc<Self>, staged: Vec<Staged>) -> Result<()> {
+        let mut batch = Vec::with_capacity(staged.len());
+        for staged in staged {
+            let path = self.path(&staged.key)?;
+            let name = staged.key.as_str().rsplit('/').next().unwrap_or_default().to_owned();
+            let content = match staged.content {
+                Content::Memory(pieces) => Ready::Memory(pieces),
+                Content::File(file) => Ready::File(file),
+                Content::Writing(task) => Ready::File(task.await.map_err(super::super::stopped)??),
+            };
+            batch.push(Item { path, name, receipt: staged.receipt, content });
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let folder = Arc::clone(self);
+        // if nobody waits any more, the result is dropped and with it the files are
+        let mut named = self.work.blocking(move || folder.commit(batch)).await?;
+        named.paths.clear();
+        Ok(())
+    }
+
+    fn commit(self: &Arc<Self>, batch: Vec<Item>) -> Result<Named> {
+        let logs = append_receipts(&batch).map_err(unavailable)?;
+        let syncs = batch.into_iter().map(Sync::Item).chain(logs.values().cloned().map(Sync::Receipts)).collect();
+        let folder = Arc::clone(self);
+        let files = self.in_parallel(syncs, move |sync| folder.sync(sync))?;
+        let mut named = Named { root: self.root.clone(), paths: Vec::with_capacity(files.len()) };
+        for (file, path) in files.into_iter().flatten() {
+            file.rename(&path).map_err(unavailable)?;
+            named.paths.push(path);
+        }
+        let root = Arc::clone(self);
+        let folders = logs.keys().cloned().collect();
+        self.in_parallel(folders, move |folder: PathBuf| root.sync_folder(&folder).map_err(unavailable))?;
+        Ok(named)
+    }
+
+    fn sync(&self, sync: Sync) -> Result<Option<(StagedFile, PathBuf)>> {
+        match sync {
+            Sync::Receipts(log) => log.sync_data().map_err(unavailable).map(|()| None),
+            Sync::Item(Item { path, content, .. }) => {
+                let file = match content {
+                    Ready::Memory(pieces) => write(self, None, pieces, false, self.work.running())?,
+                    Ready::File(file) => file,
+                };
+                file.file.sync_data().map_err(unavailable)?;
+                Ok(Some((file, path)))
+            }
+        }
+    }
+
+    /// Does the same with all items, on a few threads of the pool; the first error is the answer.
+    fn in_parallel<T, R>(
+        &self,
+        items: Vec<T>,
+        work: impl Fn(T) -> Result<R> + Send + std::marker::Sync + 'static,
+    ) -> Result<Vec<R>>
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+    {
+        // Waking a thread costs more than the syncs of a few small files, the later of which find the work done.
+        let threads = (items.len() / 4).min(THREADS);
+        if threads <= 1 {
+            return items.into_iter().map(work).collect();
+        }
+        let items = Mutex::new(items.into_iter());
+        let next = move || items.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let run = Arc::new(move || std::iter::from_fn(&next).map(&work).collect::<Result<Vec<R>>>());
+        let helpers: Vec<_> = (1..threads)
+            .map(|_| {
+                let run = Arc::clone(&run);
+                self.work.runtime.spawn_blocking(move || run())
+            })
+            .collect();
+        let mut done = run();
+        for helper in helpers {
+            // Nothing is left to do for one that has not begun, and waiting for it could be waiting for this very thread.
+            helper.abort();
+            let more = match self.work.runtime.block_on(helper) {
+                Err(error) if error.is_cancelled() => continue,
+                more => more.map_err(super::super::stopped),
+            };
+            done = done.and_then(|mut done| {
+                done.extend(more??);
+                Ok(done)
+            });
+        }
+        done
+    }
+
+    /// Syncs a folder, and its parents up to one whose name is known to be durable: who made them may not have come so far.
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        let mut new = Vec::new();
+        for folder in folder.ancestors() {
+            let file = File::open(folder)?;
+            file.sync_all()?;
+            if folder == self.root {
+                break;
+            }
+            let metadata = file.metadata()?;
+            let identity = (metadata.dev(), metadata.ino(), metadata.created().ok());
+            if self.known.contains(folder, &identity) {
+                break;
+            }
+            new.push((folder.to_owned(), identity));
+        }
+        for (folder, identity) in new {
+            self.known.insert(folder, identity);
+        }
+        Ok(())
+    }
+}
+
+/// Appends the receipts of a batch to the files of its folders, which it makes. The files stay locked, so that no
+/// folder is removed as empty before its objects have their names.
+fn append_receipts(batch: &[Item]) -> io::Result<BTreeMap<PathBuf, Arc<File>>> {
+    let mut lines: BTreeMap<&Path, String> = BTreeMap::new();
+    for item in batch {
+        let folder = item.path.parent().unwrap_or(Path::new(""));
+        lines.entry(folder).or_default().push_str(&receipts::line(&item.name, &item.receipt));
+    }
+    let mut logs = BTreeMap::new();
+    for (folder, lines) in lines {
+        let mut log = open_receipts(folder)?;
+        log.write_all(lines.as_bytes())?;
+        logs.insert(folder.to_owned(), Arc::new(log));
+    }
+    Ok(logs)
+}
+
+fn open_receipts(folder: &Path) -> io::Result<File> {
+    let path = folder.join(RECEIPTS);
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for _ in 0..TRIES {
+        match OpenOptions::new().append(true).create(true).open(&path) {
+            Ok(log) => {
+                log.lock_shared()?;
+                if log.metadata()?.nlink() > 0 {
+                    return Ok(log);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                last = error;
+                match std::fs::create_dir_all(folder) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
+
+/// Removes a file, and its folders when nothing else is in them.
+///
+/// Nothing is synced: an object that comes back after a loss of power has no row, and a sweep removes it.
+pub(super) fn remove(root: &Path, path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if is_missing(&error) => {}
+        Err(error) => return Err(error),
+    }
+    let Some(folder) = path.parent() else { return Ok(()) };
+    if remove_receipts(folder).unwrap_or(false) {
+        for folder in folder.ancestors().take_while(|folder| *folder != root) {
+            if std::fs::remove_dir(folder).is_err() {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes the receipts if they are all that is left of a folder; says whether nothing is left.
+fn remove_receipts(folder: &Path) -> io::Result<bool> {
+    let only_receipts = || -> io::Result<bool> {
+        for entry in std::fs::read_dir(folder)? {
+            if entry?.file_name() != RECEIPTS {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    if !only_receipts()? {
+        return Ok(false);
+    }
+    let path = folder.join(RECEIPTS);
+    let log = match OpenOptions::new().append(true).open(&path) {
+        Ok(log) => log,
+        Err(error) => return if is_missing(&error) { Ok(true) } else { Err(error) },
+    };
+    match log.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(false),
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    if !only_receipts()? {
+        return Ok(false);
+    }
+    std::fs::remove_file(&path)?;
+    Ok(true)
+}

@@ -1,0 +1,130 @@
+//! Where files are received before they get their names, and how those of a dead process are found.
+//!
+//! Each process has a folder of its own here and holds a lock for as long as it lives, which the system gives back
+//! however it ends. Whoever opens the store removes the folders whose lock is free.
+
+use super::super::Running;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use uuid::Uuid;
+
+/// The folder of this process.
+#[derive(Debug)]
+pub(super) struct Staging {
+    folder: PathBuf,
+    lock_path: PathBuf,
+    _lock: File,
+    next: AtomicU64,
+}
+
+impl Staging {
+    /// Makes the folder of this process and removes those of dead ones.
+    pub(super) fn open(parent: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(parent)?;
+        remove_abandoned(parent)?;
+        loop {
+            let name = Uuid::now_v7().simple().to_string();
+            let lock_path = parent.join(format!("{name}.lock"));
+            let lock = OpenOptions::new().write(true).create_new(true).open(&lock_path)?;
+            // another process may have taken the file for abandoned before it was locked
+            if lock.try_lock().is_err() || lock.metadata()?.nlink() == 0 {
+                continue;
+            }
+            let folder = parent.join(name);
+            std::fs::create_dir(&folder)?;
+            return Ok(Self { folder, lock_path, _lock: lock, next: AtomicU64::new(0) });
+        }
+    }
+
+    /// The path of a new file.
+    pub(super) fn path(&self) -> PathBuf {
+        self.folder.join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // fails if a file is still being written, which the next start will remove
+        if std::fs::remove_dir(&self.folder).is_ok() {
+            let _ = std::fs::remove_file(&self.lock_path);
+        }
+    }
+}
+
+fn remove_abandoned(parent: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(parent)? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "lock") {
+            continue;
+        }
+        let Ok(lock) = OpenOptions::new().write(true).open(&path) else { continue };
+        match lock.try_lock() {
+            Ok(()) => {
+                match std::fs::remove_dir_all(path.with_extension("")) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+                std::fs::remove_file(&path)?;
+            }
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// A file that is removed when dropped, unless it was given a name.
+#[derive(Debug)]
+pub(super) struct StagedFile {
+    pub(super) file: File,
+    path: PathBuf,
+    /// Dropped after the file is removed, so that whoever waits for the end of all work waits for that too.
+    _running: Running,
+}
+
+impl StagedFile {
+    pub(super) fn create(path: PathBuf, running: Running) -> io::Result<Self> {
+        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        Ok(Self { file, path, _running: running })
+    }
+
+    /// Gives the file its name.
+    pub(super) fn rename(mut self, to: &Path) -> io::Result<()> {
+        std::fs::rename(&self.path, to)?;
+        self.path = PathBuf::new();
+        Ok(())
+    }
+}
+
+impl Drop for StagedFile {
+    fn drop(&mut self) {
+        if !self.path.as_os_str().is_empty() {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_dead_process_left_is_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        let alive = Staging::open(parent.path()).unwrap();
+        let file = StagedFile::create(alive.path(), None).unwrap();
+        std::fs::create_dir(parent.path().join("dead")).unwrap();
+        std::fs::write(parent.path().join("dead/0"), "left").unwrap();
+        std::fs::write(parent.path().join("dead.lock"), "").unwrap();
+        let other = Staging::open(parent.path()).unwrap();
+        assert!(file.path.exists());
+        assert!(!parent.path().join("dead").exists());
+        assert!(!parent.path().join("dead.lock").exists());
+        drop((file, other, alive));
+        assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,30 @@
+//! Every integration test in one binary: it links once, which on two cores saves more time than anything else could.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests are tests too: they fail at once, and say what ran"
+)]
+
+mod bulkdata;
+mod catalogue;
+mod cli;
+mod corpus;
+mod corpus_read;
+mod durability;
+mod frames;
+mod hostile;
+mod metadata;
+mod openapi;
+mod processes;
+mod retrieve;
+mod sample;
+mod search;
+mod serve;
+mod shutdown;
+mod storage;
+mod store;
+mod store_command;
+mod support;
+mod tidy;
+mod tidy_source;

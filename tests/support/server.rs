@@ -1,0 +1,174 @@
+//! A server over back ends of its own: SQLite and a folder, or PostgreSQL and S3.
+
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use isocenter::config::DatabaseUrl;
+use tempfile::TempDir;
+
+use crate::support::binary::Binary;
+use crate::support::database::{Backend, TestDatabase};
+use crate::support::s3::{BUCKET, S3Server};
+
+/// What a server keeps its index and its objects in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackEnds {
+    /// SQLite and a folder.
+    Local,
+    /// PostgreSQL and a bucket.
+    Shared,
+}
+
+impl BackEnds {
+    /// Every combination that the tests over HTTP run on.
+    pub const ALL: [Self; 2] = [Self::Local, Self::Shared];
+}
+
+/// How long a server may take to remove what an interrupted request left.
+const CLEANED: Duration = Duration::from_mins(1);
+/// How the folder names what it notes beside an object.
+const RECEIPTS: &str = "receipts";
+
+/// Runs each function of a suite on a server over each combination of back ends. They are given a running server.
+macro_rules! on_both_stacks {
+    ($($test:ident),+ $(,)?) => {
+        mod local {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                let back_ends = crate::support::server::BackEnds::Local;
+                super::$test(crate::support::server::TestServer::start(back_ends).await).await;
+            })+
+        }
+        mod shared {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                let back_ends = crate::support::server::BackEnds::Shared;
+                super::$test(crate::support::server::TestServer::start(back_ends).await).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_both_stacks;
+
+/// A running server with an empty archive, removed with it.
+pub struct TestServer {
+    // dropped in this order: the process before what it works on
+    binary: Binary,
+    folder: TempDir,
+    shared: Option<(TestDatabase, S3Server)>,
+}
+
+impl TestServer {
+    /// Starts one. The S3 server runs on the runtime of the test, which has to be a multi-threaded one.
+    pub async fn start(back_ends: BackEnds) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let shared = match back_ends {
+            BackEnds::Local => None,
+            BackEnds::Shared => Some((TestDatabase::create(Backend::Postgres).await, S3Server::start().await)),
+        };
+        let binary = start(&folder, shared.as_ref()).await;
+        Self { binary, folder, shared }
+    }
+
+    /// The files in which the object store keeps objects and what belongs to them, those of unfinished uploads included.
+    pub fn files(&self) -> Vec<String> {
+        match &self.shared {
+            Some((_, s3)) => s3.files(),
+            None => files_below(&self.folder.path().join("data/objects"))
+                .into_iter()
+                // the mark of a running process
+                .filter(|file| !(file.starts_with("staging/") && file.matches('/').count() == 1))
+                .collect(),
+        }
+    }
+
+    /// How many objects are in the store, complete or not.
+    pub fn objects(&self) -> usize {
+        self.files().iter().filter(|file| !file.ends_with(RECEIPTS)).count()
+    }
+
+    /// Waits until the store has no file at all and the index no attempt: what a request left behind is removed after its end.
+    pub async fn is_left_empty(&self) {
+        let end = Instant::now() + CLEANED;
+        loop {
+            let (files, attempts) = (self.files(), self.attempts().await);
+            if files.is_empty() && attempts == "0" {
+                return;
+            }
+            assert!(Instant::now() < end, "{attempts} attempts and {files:?} were left");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// How many storing requests the index has on record as under way.
+    async fn attempts(&self) -> String {
+        let count = "select cast(count(*) as text) from attempts";
+        match &self.shared {
+            Some((database, _)) => database.query(count).await,
+            None => TestDatabase::at(self.folder.path().join("data/index.sqlite3")).query(count).await,
+        }
+        .remove(0)
+    }
+
+    /// Another process over the same index and objects.
+    pub async fn another(&self) -> Binary {
+        start(&self.folder, self.shared.as_ref()).await
+    }
+
+    /// Where its data are.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Kills the process and starts another in its place.
+    pub async fn restart(&mut self) {
+        self.binary.kill();
+        self.binary = start(&self.folder, self.shared.as_ref()).await;
+    }
+}
+
+impl Deref for TestServer {
+    type Target = Binary;
+
+    fn deref(&self) -> &Binary {
+        &self.binary
+    }
+}
+
+fn files_below(root: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        // it may have been removed since it was listed
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push(path.strip_prefix(root).unwrap().display().to_string());
+            }
+        }
+    }
+    found
+}
+
+impl DerefMut for TestServer {
+    fn deref_mut(&mut self) -> &mut Binary {
+        &mut self.binary
+    }
+}
+
+async fn start(folder: &TempDir, shared: Option<&(TestDatabase, S3Server)>) -> Binary {
+    let data = folder.path().join("data");
+    let Some((database, s3)) = shared else { return Binary::start(&data).await };
+    let DatabaseUrl::Postgres(url) = &database.url else { panic!("a shared index is in PostgreSQL") };
+    let bucket = format!("s3://{BUCKET}/tests");
+    let mut environment = s3.environment().to_vec();
+    environment.extend([
+        ("AWS_ALLOW_HTTP", "true"),
+        ("ISOCENTER_DATABASE_URL", url.expose()),
+        ("ISOCENTER_STORAGE_URL", &bucket),
+    ]);
+    Binary::start_with(&data, &environment).await
+}
