@@ -34,7 +34,7 @@ impl Default for IngestLimits {
             batch_bytes: 256 << 20,
             batch_metadata: 4 << 20,
             metadata_bytes: 96 << 20,
-            memory: 256 << 20,
+            memory: 128 << 20,
             lease: Duration::from_hours(1),
         }
     }
