@@ -101,6 +101,7 @@ impl App {
     /// Closes what has to be closed, after the last request.
     pub async fn close(&self) {
         self.store.settle().await;
+        self.ingest.close().await;
         self.catalogue.close().await;
     }
 }

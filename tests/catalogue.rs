@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::stream::FuturesOrdered;
 use futures_util::{StreamExt, TryStreamExt};
-use isocenter::catalogue::{Catalogue, Inserted, InstanceRow, NewInstance};
+use isocenter::catalogue::{Catalogue, Inserted, InstanceRow, NewInstance, NotInserted};
 use isocenter::config::{DatabaseSettings, DatabaseUrl, Secret};
 use isocenter::dicom::entry::{AttributeSet, IndexEntry, InstanceEntry, NameEntry, SeriesEntry, StudyEntry};
 use isocenter::dicom::frames::StoredFrames;
@@ -57,8 +57,9 @@ both! {
     studies_stored_at_once_in_opposite_orders_do_not_deadlock
     a_batch_that_fails_does_not_spoil_those_beside_it
     a_dropped_insert_leaves_nothing_and_the_database_usable
-    an_insert_without_its_attempt_is_refused
-    an_attempt_is_renewed_by_each_insert_and_removed_by_the_last
+    an_insert_without_its_lease_is_refused
+    a_lease_lasts_for_its_term_from_each_renewal_until_it_is_given_back
+    a_lease_is_not_taken_away_while_instances_are_stored_under_it
     an_index_of_a_newer_version_is_refused
     migrating_twice_at_once_migrates_once
     a_closed_catalogue_is_unavailable
@@ -120,9 +121,9 @@ fn new(study: u32, series: u32, instance: u32) -> NewInstance {
 }
 
 async fn store(catalogue: &Catalogue, instances: Vec<NewInstance>) -> Result<Vec<Inserted>> {
-    let attempt = Uuid::now_v7();
-    catalogue.begin_attempt(attempt, LEASE).await?;
-    catalogue.insert_instances(attempt, instances, true).await
+    let lease = Uuid::now_v7();
+    catalogue.take_lease(lease, LEASE).await?;
+    catalogue.insert_instances(lease, instances).await.map_err(NotInserted::into_error)
 }
 
 async fn list(catalogue: &Catalogue, scope: Scope) -> Vec<InstanceRow> {
@@ -438,8 +439,6 @@ async fn of_the_same_instances_stored_at_once_each_is_new_exactly_once(backend: 
     let counts = database.query("select cast(series_count as text), cast(instance_count as text) from studies").await;
     assert_eq!(counts, ["2 10"]);
     assert_eq!(database.query("select cast(count(*) as text) from instances").await, ["10"]);
-    // whose objects became superfluous keeps its attempt until they are removed
-    assert_eq!(database.query("select cast(count(*) as text) from attempts").await, ["19"]);
     // each batch had compressed its metadata against a dictionary of its own
     let metadata: Vec<_> =
         database.open().await.metadata(&Scope::Study(key(1, 1, 1).study)).try_collect().await.unwrap();
@@ -494,25 +493,24 @@ async fn a_batch_that_fails_does_not_spoil_those_beside_it(backend: Backend) {
         .await;
     // while another holds the lock, all of them come to wait for the writer
     let mut held = database.connect().await;
-    let begun: Vec<Uuid> = (0..10).map(|_| Uuid::now_v7()).collect();
-    for attempt in &begun {
-        catalogue.begin_attempt(*attempt, LEASE).await.unwrap();
-    }
+    let lease = Uuid::now_v7();
+    catalogue.take_lease(lease, LEASE).await.unwrap();
     held.execute(if backend == Backend::Sqlite { "begin immediate" } else { "begin" }).await;
     let mut waiting = FuturesOrdered::new();
-    for (number, attempt) in (0..).zip(&begun) {
+    for number in 0..10 {
         let source = if number == 4 { "bad" } else { "good" };
         let instance = NewInstance { source: source.into(), ..new(1, 1, number) };
-        let mut insert = Box::pin(catalogue.insert_instances(*attempt, vec![instance], true));
+        let mut insert = Box::pin(catalogue.insert_instances(lease, vec![instance]));
         assert!(backend == Backend::Postgres || futures_util::poll!(&mut insert).is_pending());
         waiting.push_back(insert);
     }
     held.execute("rollback").await;
-    let outcomes: Vec<Result<Vec<Inserted>>> = waiting.collect().await;
+    let outcomes: Vec<Result<Vec<Inserted>, NotInserted>> = waiting.collect().await;
     for (number, outcome) in outcomes.into_iter().enumerate() {
         match outcome {
             Ok(outcome) => assert_eq!((number == 4, outcome), (false, vec![Inserted::New])),
-            Err(error) => assert_eq!((number, error.kind()), (4, ErrorKind::Internal)),
+            Err(NotInserted::Failed(error)) => assert_eq!((number, error.kind()), (4, ErrorKind::Internal)),
+            Err(error) => panic!("{number}: {error:?}"),
         }
     }
     assert_eq!(database.query("select cast(instance_count as text) from studies").await, ["9"]);
@@ -521,15 +519,15 @@ async fn a_batch_that_fails_does_not_spoil_those_beside_it(backend: Backend) {
 async fn a_dropped_insert_leaves_nothing_and_the_database_usable(backend: Backend) {
     let database = TestDatabase::create(backend).await;
     let catalogue = database.open().await;
-    let (attempt, mut held) = (Uuid::now_v7(), database.connect().await);
-    catalogue.begin_attempt(attempt, LEASE).await.unwrap();
+    let (lease, mut held) = (Uuid::now_v7(), database.connect().await);
+    catalogue.take_lease(lease, LEASE).await.unwrap();
     // the insert comes to wait for the lock that is held here
     held.execute(match backend {
         Backend::Sqlite => "begin immediate",
         Backend::Postgres => "begin; lock table instances in exclusive mode",
     })
     .await;
-    let mut insert = Box::pin(catalogue.insert_instances(attempt, vec![new(1, 1, 1)], true));
+    let mut insert = Box::pin(catalogue.insert_instances(lease, vec![new(1, 1, 1)]));
     assert!(futures_util::poll!(&mut insert).is_pending());
     if backend == Backend::Postgres {
         let waiting = "select 'x' from pg_locks where not granted and relation = 'instances'::regclass";
@@ -539,48 +537,74 @@ async fn a_dropped_insert_leaves_nothing_and_the_database_usable(backend: Backen
     held.execute("rollback").await;
     assert_eq!(store(&catalogue, vec![new(2, 1, 1)]).await.unwrap(), [Inserted::New]);
     assert_eq!(counters(&database).await, ["1.2.2 1 1 CT", "1.2.2.1 1 1"]);
-    let attempts = database.query("select attempt from attempts").await;
-    assert_eq!(attempts, [attempt.to_string()], "left to the sweep");
-    assert_eq!(catalogue.insert_instances(attempt, vec![new(1, 1, 1)], true).await.unwrap(), [Inserted::New]);
+    assert_eq!(catalogue.insert_instances(lease, vec![new(1, 1, 1)]).await.unwrap(), [Inserted::New]);
 }
 
-async fn an_insert_without_its_attempt_is_refused(backend: Backend) {
+async fn an_insert_without_its_lease_is_refused(backend: Backend) {
     let database = TestDatabase::create(backend).await;
     let catalogue = database.open().await;
-    let error = catalogue.insert_instances(Uuid::now_v7(), vec![new(1, 1, 1)], true).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    let (lost, held) = (Uuid::now_v7(), Uuid::now_v7());
+    catalogue.take_lease(held, LEASE).await.unwrap();
+    let refused = catalogue.insert_instances(lost, vec![new(1, 1, 1)]).await.unwrap_err();
+    assert!(matches!(refused, NotInserted::LeaseGone), "{refused:?}");
+    assert_eq!(refused.into_error().kind(), ErrorKind::Unavailable);
     assert!(counters(&database).await.is_empty());
+    let together = catalogue.insert_instances(held, vec![new(1, 1, 1)]);
+    let (refused, stored) = tokio::join!(catalogue.insert_instances(lost, vec![new(1, 1, 2)]), together);
+    assert!(matches!(refused, Err(NotInserted::LeaseGone)), "{refused:?}");
+    assert_eq!(stored.unwrap(), [Inserted::New], "stored beside the one that was refused");
 }
 
-async fn an_attempt_is_renewed_by_each_insert_and_removed_by_the_last(backend: Backend) {
+async fn a_lease_lasts_for_its_term_from_each_renewal_until_it_is_given_back(backend: Backend) {
     let database = TestDatabase::create(backend).await;
     let catalogue = database.open().await;
-    let lease = "select cast(lease_until - started_at as text) from attempts";
+    let left = "select cast(expires_at - started_at as text) from leases";
     let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
-    catalogue.begin_attempt(first, LEASE).await.unwrap();
-    assert_eq!(database.query(lease).await, [LEASE.as_millis().to_string()]);
-    database.execute("update attempts set lease_until = 0").await;
-    assert_eq!(catalogue.insert_instances(first, vec![new(1, 1, 1)], false).await.unwrap(), [Inserted::New]);
-    let renewed: u128 = database.query(lease).await[0].parse().unwrap();
+    catalogue.take_lease(first, LEASE).await.unwrap();
+    assert_eq!(database.query(left).await, [LEASE.as_millis().to_string()]);
+    database.execute("update leases set expires_at = 0").await;
+    assert!(catalogue.renew_lease(first).await.unwrap());
+    let renewed: u128 = database.query(left).await[0].parse().unwrap();
     assert!(renewed >= LEASE.as_millis(), "{renewed}");
-    catalogue.begin_attempt(second, LEASE).await.unwrap();
-    catalogue.end_attempt(second).await.unwrap();
-    assert_eq!(database.query("select attempt from attempts").await, [first.to_string()]);
-    catalogue.insert_instances(first, Vec::new(), true).await.unwrap();
-    assert!(database.query(lease).await.is_empty());
+    assert!(!catalogue.renew_lease(second).await.unwrap(), "never taken");
+    catalogue.take_lease(second, LEASE).await.unwrap();
+    catalogue.end_lease(second).await.unwrap();
+    assert_eq!(database.query("select id from leases").await, [first.to_string()]);
+}
+
+/// What the sweep will do: it takes a lease that ran out, then erases objects under it that have no row.
+async fn a_lease_is_not_taken_away_while_instances_are_stored_under_it(backend: Backend) {
+    let database = TestDatabase::create(backend).await;
+    let catalogue = database.open().await;
+    let lease = Uuid::now_v7();
+    catalogue.take_lease(lease, LEASE).await.unwrap();
+    let (storing, mut sweep) = (catalogue.clone(), database.connect().await);
+    let storing = tokio::spawn(async move {
+        let mut outcomes = Vec::new();
+        for number in 0..40 {
+            outcomes.push(storing.insert_instances(lease, vec![new(1, 1, number)]).await.is_ok());
+        }
+        outcomes
+    });
+    while counters(&database).await.is_empty() {}
+    sweep.execute("delete from leases").await;
+    let rows = "select cast(count(*) as text) from instances";
+    let (when_taken, outcomes) = (database.query(rows).await, storing.await.unwrap());
+    assert_eq!(database.query(rows).await, when_taken, "nothing was stored under it any more");
+    assert_eq!(when_taken, [outcomes.iter().filter(|stored| **stored).count().to_string()]);
 }
 
 async fn an_index_of_a_newer_version_is_refused(backend: Backend) {
     let database = TestDatabase::create(backend).await;
     let catalogue = database.open().await;
-    database.execute("update _sqlx_migrations set version = 1000000").await;
+    database.execute("update _sqlx_migrations set version = 1000000 where version = 2").await;
     let settings = DatabaseSettings::default();
     for error in [
         Catalogue::open(&database.url, &settings).await.map(drop).unwrap_err(),
         catalogue.migrate().await.map(drop).unwrap_err(),
     ] {
         assert_eq!(error.kind(), ErrorKind::Configuration);
-        assert!(error.message().contains("has version 1000000, this isocenter knows up to 1"), "{error}");
+        assert!(error.message().contains("has version 1000000, this isocenter knows up to 2"), "{error}");
     }
 }
 
@@ -594,7 +618,7 @@ async fn migrating_twice_at_once_migrates_once(backend: Backend) {
         })
         .collect();
     for task in tasks {
-        assert_eq!(task.await.unwrap().unwrap().to, 1);
+        assert_eq!(task.await.unwrap().unwrap().to, 2);
     }
     assert_eq!(database.query("select name from partitions").await, ["main"]);
 }
@@ -625,7 +649,7 @@ async fn a_database_that_does_not_answer_in_time_is_unavailable(backend: Backend
     let mut held = database.connect().await;
     held.execute(match backend {
         Backend::Sqlite => "begin immediate",
-        Backend::Postgres => "begin; lock table attempts in access exclusive mode",
+        Backend::Postgres => "begin; lock table leases in access exclusive mode",
     })
     .await;
     let error = store(&catalogue, vec![new(1, 1, 1)]).await.unwrap_err();

@@ -94,9 +94,9 @@ fn new_instance(entry: IndexEntry, metadata: &str) -> NewInstance {
 }
 
 async fn store(catalogue: &Catalogue, instances: Vec<NewInstance>) {
-    let attempt = Uuid::now_v7();
-    catalogue.begin_attempt(attempt, Duration::from_mins(1)).await.unwrap();
-    catalogue.insert_instances(attempt, instances, true).await.unwrap();
+    let lease = Uuid::now_v7();
+    catalogue.take_lease(lease, Duration::from_mins(1)).await.unwrap();
+    catalogue.insert_instances(lease, instances).await.unwrap();
 }
 
 // ---- wild values

@@ -3,22 +3,21 @@
 //! Every chunk goes to the parser, the digest and the object store in one pass. The objects of a request are made durable
 //! together and their rows are committed in few transactions; an answer is given after the commit. Whatever interrupts a
 //! request before its commit leaves objects that no row names, which their guards remove at once, or a later sweep
-//! does, by the attempt's row, when the process is gone too.
+//! does, by the lease of the process, when that is gone too.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
-use uuid::Uuid;
 
 use crate::archive::describe::{Described, Describer};
+use crate::archive::digest::Digest;
+use crate::archive::lease::{Lease, Leases};
 use crate::archive::limits::IngestLimits;
 use crate::archive::memory::Share;
 use crate::archive::outcome::{InstanceOutcome, Refusal};
-use crate::catalogue::Catalogue;
-use crate::catalogue::{Inserted, NewInstance};
+use crate::catalogue::{Catalogue, Inserted, NewInstance, NotInserted};
 use crate::clock;
 use crate::dicom::header::HeaderReader;
 use crate::dicom::reasons::FailureReason;
@@ -39,6 +38,7 @@ struct Shared {
     store: ObjectStorage,
     limits: IngestLimits,
     describer: Describer,
+    leases: Leases,
     /// Commits run here, so that a client that goes away cannot stop one half-way.
     runtime: Handle,
 }
@@ -48,7 +48,8 @@ impl Ingest {
     #[must_use]
     pub fn new(catalogue: Catalogue, store: ObjectStorage, limits: IngestLimits) -> Self {
         let describer = Describer::new(limits.metadata_bytes, limits.memory);
-        Self(Arc::new(Shared { catalogue, store, limits, describer, runtime: Handle::current() }))
+        let leases = Leases::new(catalogue.clone(), limits.lease);
+        Self(Arc::new(Shared { catalogue, store, limits, describer, leases, runtime: Handle::current() }))
     }
 
     /// Begins a storing request; instances of another study than `study` are refused.
@@ -56,11 +57,9 @@ impl Ingest {
     /// # Errors
     /// The index is unavailable.
     pub async fn begin(&self, study: Option<StudyUid>, source: String) -> Result<Ingestion> {
-        let attempt = Uuid::now_v7();
-        self.0.catalogue.begin_attempt(attempt, self.0.limits.lease).await?;
         Ok(Ingestion {
+            lease: self.0.leases.current().await?,
             shared: Arc::clone(&self.0),
-            attempt,
             study,
             source,
             received_at: clock::unix_millis(),
@@ -68,16 +67,19 @@ impl Ingest {
             batch: Vec::new(),
             batch_bytes: 0,
             batch_metadata: 0,
-            committing: None,
-            attempt_left_to: Owner::Ingestion,
         })
+    }
+
+    /// Ends storing, when all requests have ended and the object store is settled.
+    pub async fn close(&self) {
+        self.0.leases.end().await;
     }
 }
 
 /// One storing request under way.
 pub struct Ingestion {
     shared: Arc<Shared>,
-    attempt: Uuid,
+    lease: Arc<Lease>,
     study: Option<StudyUid>,
     source: String,
     received_at: i64,
@@ -87,20 +89,6 @@ pub struct Ingestion {
     batch: Vec<(usize, Prepared)>,
     batch_bytes: u64,
     batch_metadata: usize,
-    /// The commit of a batch, which goes on whatever becomes of the request.
-    committing: Option<JoinHandle<Committed>>,
-    attempt_left_to: Owner,
-}
-
-/// Who removes the attempt's row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Owner {
-    /// This value, when it is dropped.
-    Ingestion,
-    /// The last commit.
-    LastCommit,
-    /// The sweep: objects of the attempt may have no row.
-    Sweep,
 }
 
 /// A complete instance whose rows are not written yet.
@@ -135,7 +123,7 @@ impl Ingestion {
             || self.batch_bytes >= limits.batch_bytes
             || self.batch_metadata >= limits.batch_metadata
         {
-            self.flush(false).await;
+            self.flush().await;
         }
         Ok(())
     }
@@ -147,7 +135,7 @@ impl Ingestion {
 
     /// Commits what is left and gives the outcome of every part in order.
     pub async fn finish(mut self) -> Vec<InstanceOutcome> {
-        self.flush(true).await;
+        self.flush().await;
         std::mem::take(&mut self.outcomes).into_iter().map(|outcome| outcome.unwrap_or_else(lost)).collect()
     }
 
@@ -171,42 +159,18 @@ impl Ingestion {
     }
 
     /// Makes the batch durable and commits its rows, out of reach of a client that goes away.
-    async fn flush(&mut self, last: bool) {
+    async fn flush(&mut self) {
         let batch = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
         self.batch_metadata = 0;
-        // After a commit in doubt the attempt's row must stay for the sweep.
-        let last = last && self.attempt_left_to != Owner::Sweep;
-        if batch.is_empty() && !last {
+        if batch.is_empty() {
             return;
         }
-        if last {
-            self.attempt_left_to = Owner::LastCommit;
-        }
-        let (shared, attempt) = (Arc::clone(&self.shared), self.attempt);
-        let commit = self.shared.runtime.spawn(async move { commit(&shared, attempt, batch, last).await });
-        let committed = self.committing.insert(commit).await.unwrap_or_default();
-        self.committing = None;
-        if committed.in_doubt {
-            self.attempt_left_to = Owner::Sweep;
-        }
-        for (part, outcome) in committed.outcomes {
+        let (shared, lease) = (Arc::clone(&self.shared), Arc::clone(&self.lease));
+        let commit = self.shared.runtime.spawn(async move { commit(&shared, &lease, batch).await });
+        for (part, outcome) in commit.await.unwrap_or_default() {
             self.outcomes[part] = Some(outcome);
         }
-    }
-}
-
-/// What a commit came to.
-struct Committed {
-    outcomes: Vec<(usize, InstanceOutcome)>,
-    /// The database may have committed the rows or not.
-    in_doubt: bool,
-}
-
-/// A commit that ended without saying how: a defect.
-impl Default for Committed {
-    fn default() -> Self {
-        Self { outcomes: Vec::new(), in_doubt: true }
     }
 }
 
@@ -221,33 +185,14 @@ fn lost() -> InstanceOutcome {
     })
 }
 
-impl Drop for Ingestion {
-    fn drop(&mut self) {
-        if self.attempt_left_to != Owner::Ingestion {
-            return;
-        }
-        let (shared, attempt, committing) = (Arc::clone(&self.shared), self.attempt, self.committing.take());
-        // The objects of the batch are removed by their own guards; were this lost too, the lease would run out.
-        self.shared.runtime.spawn(async move {
-            let in_doubt = match committing {
-                Some(commit) => commit.await.unwrap_or_default().in_doubt,
-                None => false,
-            };
-            if !in_doubt {
-                end_attempt(&shared, attempt).await;
-            }
-        });
-    }
-}
-
 /// An instance while its bytes arrive.
 struct Reception {
-    /// Which part of the request it is.
-    part: usize,
+    /// Its object, as the lease counts them.
+    object: u64,
     header: HeaderReader,
     /// The memory that the header takes.
     share: Share,
-    digest: blake3::Hasher,
+    digest: Digest,
     upload: Option<Upload>,
     size: u64,
     named: bool,
@@ -258,10 +203,10 @@ impl Reception {
         let IngestLimits { mut header, instance_bytes, .. } = ingestion.shared.limits;
         header.parser.inflated = header.parser.inflated.min(instance_bytes);
         Self {
-            part: ingestion.outcomes.len(),
+            object: ingestion.lease.next(),
             header: HeaderReader::new(header),
             share: ingestion.shared.describer.memory.share(),
-            digest: blake3::Hasher::new(),
+            digest: Digest::new(),
             upload: None,
             size: 0,
             named: false,
@@ -298,7 +243,7 @@ impl Reception {
         if !self.named
             && let Some(identity) = self.header.identity()
         {
-            upload.name(StorageKey::instance(&identity.key, ingestion.attempt, self.part));
+            upload.name(ingestion.lease.key(&identity.key, self.object));
             self.named = true;
             if ingestion.study.as_ref().is_some_and(|study| *study != identity.key.study) {
                 let comment = "the instance belongs to another study than the request names".to_owned();
@@ -324,9 +269,9 @@ impl Reception {
         if !self.share.resize(described.memory()) {
             return Err(Refusal::busy(known));
         }
-        let location = StorageKey::instance(&described.entry.key, ingestion.attempt, self.part);
+        let location = ingestion.lease.key(&described.entry.key, self.object);
         upload.name(location.clone());
-        let digest = *self.digest.finalize().as_bytes();
+        let digest = self.digest.finish();
         let row = row(ingestion, described, &location, self.size, digest);
         let receipt = Receipt { received_at: ingestion.received_at, received_digest: digest, digest };
         match upload.finish(receipt).await {
@@ -389,7 +334,7 @@ struct Part {
 }
 
 /// Makes the objects of a batch durable, then writes their rows in one transaction, then tells the outcomes.
-async fn commit(shared: &Shared, attempt: Uuid, batch: Vec<(usize, Prepared)>, last: bool) -> Committed {
+async fn commit(shared: &Shared, lease: &Lease, batch: Vec<(usize, Prepared)>) -> Vec<(usize, InstanceOutcome)> {
     let mut parts = Vec::with_capacity(batch.len());
     let mut staged = Vec::with_capacity(batch.len());
     let mut rows = Vec::with_capacity(batch.len());
@@ -401,35 +346,31 @@ async fn commit(shared: &Shared, attempt: Uuid, batch: Vec<(usize, Prepared)>, l
     }
     let stored = match shared.store.make_durable(staged).await {
         Ok(stored) => stored,
-        Err(error) => {
-            if last {
-                end_attempt(shared, attempt).await;
-            }
-            return Committed { outcomes: unavailable(parts, &error), in_doubt: false };
-        }
+        Err(error) => return unavailable(parts, &error),
     };
-    match shared.catalogue.insert_instances(attempt, rows, last).await {
-        Ok(inserted) => {
-            let outcomes = settle(shared, attempt, parts, stored, inserted, last).await;
-            Committed { outcomes, in_doubt: false }
-        }
-        Err(error) => {
-            // The transaction may have been committed although the answer was lost, so the objects must stay:
-            // the sweep removes those that no row names when the attempt's lease has run out.
+    let failure = match shared.catalogue.insert_instances(lease.id, rows).await {
+        Ok(inserted) => return settle(shared, lease, parts, stored, inserted).await,
+        Err(failure) => failure,
+    };
+    match failure {
+        NotInserted::Failed(_) => {}
+        NotInserted::LeaseGone => shared.leases.retire(lease),
+        NotInserted::InDoubt(_) => {
+            // rows may name the objects, so they must stay: the sweep removes those that none names when the lease has run out
             stored.into_iter().for_each(Stored::keep);
-            Committed { outcomes: unavailable(parts, &error), in_doubt: true }
+            shared.leases.retire(lease);
         }
     }
+    unavailable(parts, &failure.into_error())
 }
 
 /// Keeps the objects that rows name now and removes the others.
 async fn settle(
     shared: &Shared,
-    attempt: Uuid,
+    lease: &Lease,
     parts: Vec<Part>,
     stored: Vec<Stored>,
     inserted: Vec<Inserted>,
-    last: bool,
 ) -> Vec<(usize, InstanceOutcome)> {
     let mut outcomes = Vec::with_capacity(parts.len());
     let mut losers = Vec::new();
@@ -440,15 +381,11 @@ async fn settle(
         object.keep();
         outcomes.push((part.number, outcome(part, inserted)));
     }
-    let mut removed = true;
     for key in &losers {
         if let Err(error) = shared.store.remove(key).await {
-            tracing::warn!(%attempt, ?error, "an object without a row is left to the sweep");
-            removed = false;
+            tracing::warn!(lease = %lease.id, ?error, "an object without a row is left to the sweep");
+            shared.leases.retire(lease);
         }
-    }
-    if last && !losers.is_empty() && removed {
-        end_attempt(shared, attempt).await;
     }
     outcomes
 }
@@ -465,12 +402,6 @@ fn outcome(part: Part, inserted: Inserted) -> InstanceOutcome {
             comment: "another instance is stored under this SOP Instance UID".to_owned(),
             transient: false,
         }),
-    }
-}
-
-async fn end_attempt(shared: &Shared, attempt: Uuid) {
-    if let Err(error) = shared.catalogue.end_attempt(attempt).await {
-        tracing::warn!(%attempt, error = ?error, "the row of a storing request is left to the sweep");
     }
 }
 

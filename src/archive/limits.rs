@@ -21,7 +21,7 @@ pub struct IngestLimits {
     pub metadata_bytes: usize,
     /// Bytes of memory for what the headers of all uploads hold beyond an allowance for each.
     pub memory: usize,
-    /// How long an attempt that shows no progress keeps its objects from the sweep.
+    /// How long after its end, or when it is cut off from the index, a process keeps its objects from the sweep.
     pub lease: Duration,
 }
 

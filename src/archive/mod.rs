@@ -1,7 +1,9 @@
 //! Use cases that several doors share: storing, retrieving. No protocol's status codes here.
 
 mod describe;
+mod digest;
 pub mod ingest;
+mod lease;
 pub mod limits;
 mod memory;
 mod object_reader;

@@ -10,14 +10,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use sqlx::pool::PoolConnection;
-use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
+use sqlx::{PgPool, SqlitePool};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::dialect::Dialect;
 use super::failure::{convert, timed_out};
 use super::sql::{Row, Statement};
+use super::transaction::{SqliteTransaction, Transaction};
 use crate::error::{Error, Result};
 
 /// The connections.
@@ -73,21 +73,32 @@ impl Database {
         Ok(self.read_all(statement).await?.into_iter().next())
     }
 
+    /// Runs a statement that writes, as a transaction of its own; how many rows it changed. On `Ok` the change is durable.
+    pub(super) async fn write(&self, statement: Statement) -> Result<u64> {
+        match &self.pools {
+            Pools::Sqlite { writer, .. } => {
+                statement.sqlite()?.execute(writer).await.map(|done| done.rows_affected()).map_err(convert)
+            }
+            Pools::Postgres(pool) => {
+                let query = statement.postgres()?;
+                let pool = pool.clone();
+                self.spawn(async move { query.execute(&pool).await.map(|done| done.rows_affected()).map_err(convert) })
+                    .await
+            }
+        }
+    }
+
     /// Begins a transaction that writes. Dropped without commit it is rolled back.
     ///
     /// Of PostgreSQL it must be used within [`Database::spawn`].
     pub(super) async fn begin(&self) -> Result<Transaction> {
-        let begin = self.dialect().begin();
         match &self.pools {
-            Pools::Sqlite { writer, .. } => writer.begin_with(begin).await.map(Transaction::Sqlite),
+            Pools::Sqlite { writer, .. } => {
+                writer.acquire().await.map(|connection| Transaction::Sqlite(SqliteTransaction::new(connection)))
+            }
             Pools::Postgres(pool) => pool.begin().await.map(Transaction::Postgres),
         }
         .map_err(convert)
-    }
-
-    /// The connection of SQLite that writes, for what is no transaction of ours.
-    pub(super) async fn writer(pool: &SqlitePool) -> Result<PoolConnection<Sqlite>> {
-        pool.acquire().await.map_err(convert)
     }
 
     /// Runs a future on the runtime of the catalogue. Dropping the result drops the future.
@@ -116,61 +127,6 @@ impl Database {
             }
             Pools::Postgres(pool) => pool.close().await,
         }
-    }
-}
-
-/// A transaction.
-pub(in crate::catalogue) enum Transaction {
-    Sqlite(sqlx::Transaction<'static, Sqlite>),
-    Postgres(sqlx::Transaction<'static, Postgres>),
-}
-
-impl Transaction {
-    pub(in crate::catalogue) fn dialect(&self) -> Dialect {
-        match self {
-            Self::Sqlite(_) => Dialect::Sqlite,
-            Self::Postgres(_) => Dialect::Postgres,
-        }
-    }
-
-    /// Runs a statement; all rows that it returns.
-    pub(in crate::catalogue) async fn fetch_all(&mut self, statement: Statement) -> Result<Vec<Row>> {
-        match self {
-            Self::Sqlite(transaction) => {
-                statement.sqlite()?.fetch(&mut **transaction).map_ok(Row::Sqlite).map_err(convert).try_collect().await
-            }
-            Self::Postgres(transaction) => {
-                statement
-                    .postgres()?
-                    .fetch(&mut **transaction)
-                    .map_ok(Row::Postgres)
-                    .map_err(convert)
-                    .try_collect()
-                    .await
-            }
-        }
-    }
-
-    /// Runs a statement; how many rows it changed.
-    pub(in crate::catalogue) async fn execute(&mut self, statement: Statement) -> Result<u64> {
-        match self {
-            Self::Sqlite(transaction) => {
-                statement.sqlite()?.execute(&mut **transaction).await.map(|done| done.rows_affected())
-            }
-            Self::Postgres(transaction) => {
-                statement.postgres()?.execute(&mut **transaction).await.map(|done| done.rows_affected())
-            }
-        }
-        .map_err(convert)
-    }
-
-    /// Commits; on `Ok` the changes are durable.
-    pub(in crate::catalogue) async fn commit(self) -> Result<()> {
-        match self {
-            Self::Sqlite(transaction) => transaction.commit().await,
-            Self::Postgres(transaction) => transaction.commit().await,
-        }
-        .map_err(convert)
     }
 }
 

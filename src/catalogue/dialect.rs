@@ -71,13 +71,4 @@ impl Dialect {
             Self::Postgres => "(extract(epoch from statement_timestamp()) * 1000)::bigint",
         }
     }
-
-    /// Begins a transaction that will write. SQLite must take its lock here: one that reads first and writes later fails at
-    /// once when another process wrote in between, whatever its busy timeout.
-    pub(super) fn begin(self) -> &'static str {
-        match self {
-            Self::Sqlite => "begin immediate",
-            Self::Postgres => "begin",
-        }
-    }
 }

@@ -9,7 +9,7 @@ use super::Catalogue;
 use super::database::Database;
 use super::failure::is_conflict;
 use super::metadata::{Dictionaries, Dictionary};
-use super::storing::{attempt_is_gone, store};
+use super::storing::store;
 use crate::dicom::entry::IndexEntry;
 use crate::dicom::frames::StoredFrames;
 use crate::dicom::header::Form;
@@ -63,6 +63,36 @@ pub enum Inserted {
     Different,
 }
 
+/// Why the rows of a batch are not, or may not be, written.
+#[derive(Debug)]
+pub enum NotInserted {
+    /// Nothing was committed.
+    Failed(Error),
+    /// Nothing was committed, nor ever will be under this lease: it ran out, and objects under it may be erased.
+    LeaseGone,
+    /// The commit was under way when the database failed: either all of it came about or nothing, and nobody can tell.
+    InDoubt(Error),
+}
+
+impl From<Error> for NotInserted {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl NotInserted {
+    /// What failed.
+    #[must_use]
+    pub fn into_error(self) -> Error {
+        match self {
+            Self::Failed(error) | Self::InDoubt(error) => error,
+            Self::LeaseGone => {
+                Error::unavailable("the archive was cut off for too long; try again", "the lease is gone")
+            }
+        }
+    }
+}
+
 /// How often a transaction that lost against another is run again.
 const TRIES: u32 = 8;
 /// Metadata of more bytes than this is compressed off the threads that serve requests.
@@ -71,55 +101,55 @@ const COMPRESS_INLINE_BYTES: usize = 64 << 10;
 impl Catalogue {
     /// Writes the rows of instances whose objects are durable, in one transaction. On `Ok` they are durable too.
     ///
-    /// Says for each, in order, how it came out. Renews the lease of the attempt, or ends it when this batch is the `last`
-    /// and all of it is [`Inserted::New`]: the caller ends it when it has removed the objects of the others.
+    /// Says for each, in order, how it came out.
     ///
     /// A future that is dropped before its commit began leaves nothing. One that is dropped later leaves either all of the
     /// batch or nothing, and cannot tell which: a caller that erases objects on the way out must not be dropped here,
     /// but run in a task of its own.
     ///
     /// # Errors
-    /// `Unavailable` when the database is, or when the attempt is not registered (any more): its lease ran out and its objects may be erased.
+    /// `Unavailable` when the database is, or when the lease is gone.
     pub async fn insert_instances(
         &self,
-        attempt: Uuid,
+        lease: Uuid,
         instances: Vec<NewInstance>,
-        last: bool,
-    ) -> Result<Vec<Inserted>> {
-        let batch = self.prepare(attempt, instances, last).await?;
+    ) -> Result<Vec<Inserted>, NotInserted> {
+        let batch = self.prepare(lease, instances).await?;
         if let Some(writer) = &self.0.writer {
             return writer.insert(batch).await;
         }
         let (database, dictionaries) = (self.0.database.clone(), self.0.dictionaries.clone());
-        self.0.database.spawn(async move { insert(&database, &dictionaries, &batch).await }).await
+        let insert = async move { Ok(insert(&database, &dictionaries, &batch).await) };
+        // the task ends without an answer when the server does
+        self.0.database.spawn(insert).await.map_err(NotInserted::InDoubt)?
     }
 
     /// Does what needs no transaction: above all compressing the metadata, against the dictionary that the series most
     /// likely has, or will have when this batch is its first.
-    async fn prepare(&self, attempt: Uuid, instances: Vec<NewInstance>, last: bool) -> Result<Batch> {
+    async fn prepare(&self, lease: Uuid, instances: Vec<NewInstance>) -> Result<Batch> {
         let dictionaries = self.0.dictionaries.clone();
         let bytes: usize = instances.iter().map(|instance| instance.metadata.len()).sum();
         let work = move || compress(instances, &dictionaries);
         let instances = if bytes > COMPRESS_INLINE_BYTES { self.0.database.compute(work).await? } else { work()? };
-        Ok(Batch { attempt: attempt.to_string(), last, instances })
+        Ok(Batch { lease: lease.to_string(), instances })
     }
 }
 
 /// Runs the transaction of a batch, and again when another process was faster.
-async fn insert(database: &Database, dictionaries: &Dictionaries, batch: &Batch) -> Result<Vec<Inserted>> {
+async fn insert(database: &Database, dictionaries: &Dictionaries, batch: &Batch) -> Result<Vec<Inserted>, NotInserted> {
     let mut tries = 1;
     loop {
-        let stored = async {
-            let mut transaction = database.begin().await?;
-            let stored = store(&mut transaction, dictionaries, &[batch]).await?;
-            transaction.commit().await.map(|()| stored)
+        let stored = match database.begin().await {
+            Ok(transaction) => store(transaction, dictionaries, &[batch], || true).await,
+            Err(error) => return Err(error.into()),
         };
-        match stored.await {
+        match stored {
             Ok(stored) => {
+                let stored = stored.unwrap_or_default();
                 stored.remember(dictionaries);
-                return stored.outcomes.into_iter().next().unwrap_or_else(|| Err(attempt_is_gone()));
+                return stored.outcomes.into_iter().next().unwrap_or(Err(NotInserted::LeaseGone));
             }
-            Err(error) if tries < TRIES && is_conflict(&error) => tries += 1,
+            Err(NotInserted::Failed(error)) if tries < TRIES && is_conflict(&error) => tries += 1,
             Err(error) => return Err(error),
         }
     }
@@ -127,8 +157,7 @@ async fn insert(database: &Database, dictionaries: &Dictionaries, batch: &Batch)
 
 /// The instances of one call.
 pub(super) struct Batch {
-    pub(super) attempt: String,
-    pub(super) last: bool,
+    pub(super) lease: String,
     pub(super) instances: Vec<Prepared>,
 }
 

@@ -19,11 +19,18 @@ pub struct Migrated {
 }
 
 /// Name, SQLite, PostgreSQL; numbered from 1.
-const MIGRATIONS: &[(&str, &str, &str)] = &[(
-    "index",
-    include_str!("../../migrations/sqlite/0001_index.sql"),
-    include_str!("../../migrations/postgres/0001_index.sql"),
-)];
+const MIGRATIONS: &[(&str, &str, &str)] = &[
+    (
+        "index",
+        include_str!("../../migrations/sqlite/0001_index.sql"),
+        include_str!("../../migrations/postgres/0001_index.sql"),
+    ),
+    (
+        "leases",
+        include_str!("../../migrations/sqlite/0002_leases.sql"),
+        include_str!("../../migrations/postgres/0002_leases.sql"),
+    ),
+];
 
 /// The newest version that this build knows.
 fn newest() -> i64 {

@@ -4,7 +4,6 @@
 //! ([`Catalogue::insert_instances`]). SQLite has one connection that writes, and what waits for it is committed together;
 //! PostgreSQL has a pool. No type of sqlx leaves this module.
 
-mod attempts;
 mod conditions;
 mod connect;
 mod database;
@@ -12,6 +11,7 @@ mod dialect;
 mod failure;
 mod insert;
 mod instances;
+mod leases;
 mod metadata;
 mod migrate;
 mod rows;
@@ -19,6 +19,7 @@ pub mod search;
 mod search_plan;
 mod sql;
 mod storing;
+mod transaction;
 mod upsert;
 mod writer;
 
@@ -31,7 +32,7 @@ use sqlx::Executor as _;
 use crate::config::{DatabaseSettings, DatabaseUrl};
 use crate::error::Result;
 
-pub use insert::{Inserted, NewInstance};
+pub use insert::{Inserted, NewInstance, NotInserted};
 pub use instances::{InstanceId, InstanceMetadata, InstanceRow};
 pub use migrate::Migrated;
 
@@ -61,7 +62,7 @@ impl Catalogue {
         migrate::check_version(&database).await?;
         let dictionaries = metadata::Dictionaries::default();
         let writer = match &database.pools {
-            Pools::Sqlite { writer, .. } => Some(writer::start(&database, writer.clone(), dictionaries.clone())),
+            Pools::Sqlite { .. } => Some(writer::start(&database, dictionaries.clone())),
             Pools::Postgres(_) => None,
         };
         Ok(Self(Arc::new(Inner { database, dictionaries, writer })))

@@ -1,10 +1,10 @@
 //! Inserting many rows in few statements whose texts are few, so that they stay prepared.
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
 
-use super::database::Transaction;
+use super::MAIN_PARTITION;
 use super::dialect::Dialect;
-use super::sql::{Row, Statement, Value};
+use super::sql::{Statement, Value};
 use crate::error::{Error, Result};
 
 /// The type of a column.
@@ -13,14 +13,32 @@ pub(super) enum Kind {
     Integer,
     Text,
     Bytes,
+    /// The id of a study, for which the row has the UID.
+    StudyId,
+    /// The id of the instance that is visible under the UID that the row has.
+    InstanceId,
 }
 
 impl Kind {
     fn array(self) -> &'static str {
         match self {
             Self::Integer => "bigint[]",
-            Self::Text => "text[]",
+            Self::Text | Self::StudyId | Self::InstanceId => "text[]",
             Self::Bytes => "bytea[]",
+        }
+    }
+
+    /// The value of the column, made from what the row has.
+    fn expression(self, given: &str) -> Cow<'_, str> {
+        match self {
+            Self::Integer | Self::Text | Self::Bytes => given.into(),
+            Self::StudyId => {
+                format!("(select id from studies where partition_id = {MAIN_PARTITION} and study_uid = {given})").into()
+            }
+            Self::InstanceId => format!(
+                "(select id from instances where partition_id = {MAIN_PARTITION} and hidden = 0 and sop_instance_uid = {given})"
+            )
+            .into(),
         }
     }
 }
@@ -43,25 +61,8 @@ pub(super) struct Insert {
 const SQLITE_ROWS: usize = 64;
 
 impl Insert {
-    /// Runs it; how many rows were inserted or updated.
-    pub(super) async fn execute(self, transaction: &mut Transaction) -> Result<u64> {
-        let mut affected = 0;
-        for statement in self.statements(transaction.dialect())? {
-            affected += transaction.execute(statement).await?;
-        }
-        Ok(affected)
-    }
-
-    /// Runs it; the rows of its `returning`, in any order.
-    pub(super) async fn fetch(self, transaction: &mut Transaction) -> Result<Vec<Row>> {
-        let mut rows = Vec::with_capacity(self.rows.len());
-        for statement in self.statements(transaction.dialect())? {
-            rows.append(&mut transaction.fetch_all(statement).await?);
-        }
-        Ok(rows)
-    }
-
-    fn statements(self, dialect: Dialect) -> Result<Vec<Statement>> {
+    /// The statements that insert the rows; what they return comes in any order.
+    pub(super) fn statements(self, dialect: Dialect) -> Result<Vec<Statement>> {
         if self.rows.is_empty() {
             return Ok(Vec::new());
         }
@@ -82,12 +83,12 @@ impl Insert {
             statement.push(") values ");
             for (number, row) in rows.by_ref().take(portion).enumerate() {
                 statement.push(if number == 0 { "(" } else { ", (" });
-                for (column, value) in row.into_iter().enumerate() {
+                for (column, ((_, kind), value)) in self.columns.iter().zip(row).enumerate() {
                     if column > 0 {
                         statement.push(", ");
                     }
                     // without a number: SQLite looks for the name of each parameter from the first on
-                    statement.push("?");
+                    statement.push(&kind.expression("?"));
                     statement.bind(value);
                 }
                 statement.push(")");
@@ -99,14 +100,17 @@ impl Insert {
     }
 
     fn unnested(self) -> Result<Statement> {
-        let mut text = format!("insert into {} (", self.table);
-        let names = self.columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-        // writing to a string cannot fail
-        let _ = write!(text, "{names}) select * from unnest(");
-        for (number, (_, kind)) in (1..).zip(self.columns) {
-            let _ = write!(text, "{}${number}::{}", if number == 1 { "" } else { ", " }, kind.array());
-        }
-        let _ = write!(text, ") {}", self.tail);
+        let list = |column: &dyn Fn(usize, &Column) -> String| {
+            (1..).zip(self.columns).map(|(number, one)| column(number, one)).collect::<Vec<_>>().join(", ")
+        };
+        let names = list(&|_, (name, _)| (*name).to_owned());
+        let values = list(&|number, (_, kind)| kind.expression(&format!("c{number}")).into_owned());
+        let arrays = list(&|number, (_, kind)| format!("${number}::{}", kind.array()));
+        let given = list(&|number, _| format!("c{number}"));
+        let text = format!(
+            "insert into {} ({names}) select {values} from unnest({arrays}) as given ({given}) {}",
+            self.table, self.tail
+        );
         let mut columns: Vec<Value> = self.columns.iter().map(|(_, kind)| empty(*kind, self.rows.len())).collect();
         for row in self.rows {
             for (column, value) in columns.iter_mut().zip(row) {
@@ -129,7 +133,7 @@ fn push_names(statement: &mut Statement, columns: &[Column]) {
 fn empty(kind: Kind, rows: usize) -> Value {
     match kind {
         Kind::Integer => Value::IntegerColumn(Vec::with_capacity(rows)),
-        Kind::Text => Value::TextColumn(Vec::with_capacity(rows)),
+        Kind::Text | Kind::StudyId | Kind::InstanceId => Value::TextColumn(Vec::with_capacity(rows)),
         Kind::Bytes => Value::BytesColumn(Vec::with_capacity(rows)),
     }
 }
@@ -175,7 +179,7 @@ mod tests {
         assert_eq!(statements.len(), 1);
         assert_eq!(
             statements[0].text(),
-            "insert into t (a, b) select * from unnest($1::bigint[], $2::text[]) on conflict do nothing"
+            "insert into t (a, b) select c1, c2 from unnest($1::bigint[], $2::text[]) as given (c1, c2) on conflict do nothing"
         );
     }
 

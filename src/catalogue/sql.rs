@@ -126,6 +126,24 @@ impl Statement {
         self
     }
 
+    /// Appends a statement that SQLite runs after this one. Of the parameters of both, numbered ones must be in order and each
+    /// used once: where several statements go together, SQLite's driver counts parameters without numbers only.
+    pub(in crate::catalogue) fn append(&mut self, next: Self) -> Result<&mut Self> {
+        let mut pieces = next.text.split('$');
+        let text = self.text.to_mut();
+        text.push_str(pieces.next().unwrap_or_default());
+        for (number, piece) in (1..).zip(pieces) {
+            let rest = piece.trim_start_matches(|letter: char| letter.is_ascii_digit());
+            if piece.strip_suffix(rest).and_then(|digits| digits.parse().ok()) != Some(number) {
+                return Err(Error::internal("a statement of several does not use its parameters in order"));
+            }
+            text.push('?');
+            text.push_str(rest);
+        }
+        self.values.extend(next.values);
+        Ok(self)
+    }
+
     /// The text, for tests.
     #[cfg(test)]
     pub(in crate::catalogue) fn text(&self) -> &str {

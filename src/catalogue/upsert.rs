@@ -4,41 +4,54 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::MAIN_PARTITION;
-use super::database::Transaction;
-use super::failure::Raced;
+use super::dialect::Dialect;
 use super::insert::{Guess, Prepared};
 use super::instances::{encoding_name, form_name};
 use super::metadata::{Dictionaries, Dictionary};
 use super::rows::{Column, Insert, Kind};
-use super::sql::{Statement, Value};
+use super::sql::{Row, Statement, Value};
 use super::storing::New;
+use super::transaction::{Step, Transaction};
 use crate::clock;
-use crate::dicom::entry::{IndexEntry, NameEntry};
+use crate::dicom::entry::{IndexEntry, NameEntry, bounded};
 use crate::dicom::uid::{InstanceKey, SeriesUid, StudyUid};
 use crate::error::{Error, Result};
 
 /// The dictionaries that the series of the new instances have.
 pub(super) type Found = Vec<(InstanceKey, i64, Arc<Dictionary>)>;
 
-/// Inserts what is new, with the studies and series that it needs.
-pub(super) async fn insert_new(transaction: &mut Transaction, cache: &Dictionaries, new: &New<'_>) -> Result<Found> {
+/// Inserts the studies and series that the new instances need, or counts them in, and says which steps remain to be done.
+pub(super) async fn insert_new(
+    transaction: &mut Transaction,
+    cache: &Dictionaries,
+    new: &New<'_>,
+) -> Result<(Vec<Step>, Found)> {
     if new.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Vec::new()));
     }
+    let dialect = transaction.dialect();
     let now = clock::unix_millis();
-    let studies = upsert_studies(transaction, new, now).await?;
-    let mut series = upsert_series(transaction, new, &studies, now).await?;
-    add_to_studies(transaction, &studies, &series).await?;
-    let found = choose_dictionaries(transaction, cache, &mut series).await?;
-    insert_instances(transaction, &series).await?;
-    Ok(found)
+    let mut statements = studies(new, now).statements(dialect)?;
+    let of_studies = statements.len();
+    statements.append(&mut series(new, now).statements(dialect)?);
+    let mut rows = transaction.fetch_each(statements).await?;
+    let series_rows: Vec<Row> = rows.drain(of_studies..).flatten().collect();
+    let studies = stored_studies(rows.into_iter().flatten())?;
+    let mut series = stored_series(&series_rows, new, &studies)?;
+    let mut steps = add_to_studies(&studies, &series);
+    let found = choose_dictionaries(transaction, cache, &mut series, &mut steps).await?;
+    insert_instances(dialect, &series, &mut steps)?;
+    Ok((steps, found))
 }
 
 /// A study as it stands after the upsert.
 struct Study {
-    id: i64,
+    uid: String,
     modalities: String,
 }
+
+/// By id.
+type Studies = HashMap<i64, Study>;
 
 const STUDY_COLUMNS: &[Column] = &[
     ("partition_id", Kind::Integer),
@@ -64,39 +77,35 @@ const STUDY_COLUMNS: &[Column] = &[
 ];
 
 /// Inserts the studies that are new, and counts in those that are not. The attributes are those of the first instance stored.
-async fn upsert_studies(transaction: &mut Transaction, new: &New<'_>, now: i64) -> Result<HashMap<String, Study>> {
+fn studies(new: &New<'_>, now: i64) -> Insert {
     let mut rows = Vec::with_capacity(new.len());
     for (uid, series) in new {
         let Some(first) = series.values().flat_map(BTreeMap::values).next() else { continue };
         let instances: usize = series.values().map(BTreeMap::len).sum();
         rows.push(study_row(uid, &first.new.entry, count(instances), now));
     }
-    let upsert = Insert {
+    Insert {
         table: "studies",
         columns: STUDY_COLUMNS,
         tail: "on conflict (partition_id, study_uid) do update set \
                instance_count = studies.instance_count + excluded.instance_count, updated_at = excluded.updated_at \
-               returning study_uid, id, modalities",
+               returning id, study_uid, modalities",
         rows,
-    };
-    let mut studies = HashMap::new();
-    for row in upsert.fetch(transaction).await? {
-        studies.insert(row.text(0)?.to_owned(), Study { id: row.integer(1)?, modalities: row.text(2)?.to_owned() });
     }
-    Ok(studies)
+}
+
+fn stored_studies(rows: impl Iterator<Item = Row>) -> Result<Studies> {
+    rows.map(|row| Ok((row.integer(0)?, Study { uid: row.text(1)?.to_owned(), modalities: row.text(2)?.to_owned() })))
+        .collect()
 }
 
 fn count(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// Bytes of text that a column keeps: more than any valid value has (64 characters for a component group), and few enough
-/// for an index of PostgreSQL, which refuses entries over 2,704 bytes.
-const TEXT_BYTES: usize = 1024;
-
 /// A text as both databases take it, whatever the file held.
 fn text(value: Option<&String>) -> Value {
-    line(value.map(|value| value.get(..value.floor_char_boundary(TEXT_BYTES)).unwrap_or(value)))
+    line(value.map(|value| bounded(value)))
 }
 
 /// A text of any length. PostgreSQL refuses NUL.
@@ -142,7 +151,6 @@ fn study_row(uid: &StudyUid, entry: &IndexEntry, instances: i64, now: i64) -> Ve
 struct Series<'a> {
     id: i64,
     study_id: i64,
-    study: &'a StudyUid,
     /// It was inserted by this transaction.
     fresh: bool,
     modality: Option<&'a String>,
@@ -151,7 +159,7 @@ struct Series<'a> {
 }
 
 const SERIES_COLUMNS: &[Column] = &[
-    ("study_id", Kind::Integer),
+    ("study_id", Kind::StudyId),
     ("series_uid", Kind::Text),
     ("version", Kind::Integer),
     ("modality", Kind::Text),
@@ -168,10 +176,10 @@ const SERIES_COLUMNS: &[Column] = &[
     ("updated_at", Kind::Integer),
 ];
 
-fn series_row(study_id: i64, uid: &SeriesUid, entry: &IndexEntry, instances: i64, now: i64) -> Vec<Value> {
+fn series_row(study: &StudyUid, uid: &SeriesUid, entry: &IndexEntry, instances: i64, now: i64) -> Vec<Value> {
     let series = &entry.series;
     vec![
-        study_id.into(),
+        study.as_str().into(),
         uid.as_str().into(),
         1.into(),
         text(series.modality.as_ref()),
@@ -190,74 +198,68 @@ fn series_row(study_id: i64, uid: &SeriesUid, entry: &IndexEntry, instances: i64
 }
 
 /// Inserts the series that are new, counts in those that are not, and steps their versions.
-async fn upsert_series<'a>(
-    transaction: &mut Transaction,
-    new: &New<'a>,
-    studies: &HashMap<String, Study>,
-    now: i64,
-) -> Result<Vec<Series<'a>>> {
-    let missing = || Error::internal("an upsert returned less than it was given");
+fn series(new: &New<'_>, now: i64) -> Insert {
     let mut rows = Vec::new();
-    let mut places = HashMap::new();
     for (study, series) in new {
-        let study_id = studies.get(study.as_str()).ok_or_else(missing)?.id;
         for (uid, instances) in series {
             let Some(first) = instances.values().next() else { continue };
-            rows.push(series_row(study_id, uid, &first.new.entry, count(instances.len()), now));
-            places.insert((study_id, uid.to_string()), (*study, *first, instances));
+            rows.push(series_row(study, uid, &first.new.entry, count(instances.len()), now));
         }
     }
-    let wanted = rows.len();
-    let upsert = Insert {
+    Insert {
         table: "series",
         columns: SERIES_COLUMNS,
         tail: "on conflict (study_id, series_uid) do update set version = series.version + 1, \
                instance_count = series.instance_count + excluded.instance_count, updated_at = excluded.updated_at \
                returning id, study_id, series_uid, version, dictionary_id",
         rows,
-    };
-    let mut stored = Vec::with_capacity(wanted);
-    for row in upsert.fetch(transaction).await? {
+    }
+}
+
+fn stored_series<'a>(rows: &[Row], new: &New<'a>, studies: &Studies) -> Result<Vec<Series<'a>>> {
+    let missing = || Error::internal("an upsert returned less than it was given");
+    let mut given: HashMap<(&str, &str), _> = HashMap::new();
+    for (study, series) in new {
+        given.extend(series.iter().map(|(uid, instances)| ((study.as_str(), uid.as_str()), instances)));
+    }
+    let mut stored = Vec::with_capacity(given.len());
+    for row in rows {
         let study_id = row.integer(1)?;
-        let (study, first, instances) = places.remove(&(study_id, row.text(2)?.to_owned())).ok_or_else(missing)?;
+        let study = studies.get(&study_id).ok_or_else(missing)?;
+        let instances = given.remove(&(study.uid.as_str(), row.text(2)?)).ok_or_else(missing)?;
+        let first = instances.values().next().ok_or_else(missing)?;
         stored.push(Series {
             id: row.integer(0)?,
             study_id,
-            study,
             fresh: row.integer(3)? == 1,
             modality: first.new.entry.series.modality.as_ref(),
             dictionary: row.optional_integer(4)?,
             instances: instances.values().map(|one| (*one, None)).collect(),
         });
     }
-    if stored.len() == wanted { Ok(stored) } else { Err(missing()) }
+    if given.is_empty() { Ok(stored) } else { Err(missing()) }
 }
 
 /// Counts new series in their studies, and adds their modalities.
-async fn add_to_studies(
-    transaction: &mut Transaction,
-    studies: &HashMap<String, Study>,
-    series: &[Series<'_>],
-) -> Result<()> {
-    let mut grown: BTreeMap<&StudyUid, Vec<&Series<'_>>> = BTreeMap::new();
+fn add_to_studies(studies: &Studies, series: &[Series<'_>]) -> Vec<Step> {
+    let mut grown: BTreeMap<&str, (i64, &Study, Vec<&Series<'_>>)> = BTreeMap::new();
     for series in series.iter().filter(|series| series.fresh) {
-        grown.entry(series.study).or_default().push(series);
+        let Some(study) = studies.get(&series.study_id) else { continue };
+        grown.entry(&study.uid).or_insert_with(|| (series.study_id, study, Vec::new())).2.push(series);
     }
-    for (uid, fresh) in grown {
-        let Some(study) = studies.get(uid.as_str()) else { continue };
+    let update = |(id, study, fresh): (i64, &Study, Vec<&Series<'_>>)| {
         let mut modalities: Vec<&str> = study.modalities.split('\\').collect();
         modalities.extend(fresh.iter().filter_map(|series| series.modality).map(String::as_str));
         modalities.retain(|modality| !modality.is_empty());
         modalities.sort_unstable();
         modalities.dedup();
-        let statement =
-            Statement::new("update studies set series_count = series_count + $1, modalities = $2 where id = $3")
-                .with(count(fresh.len()))
-                .with(line(Some(&modalities.join("\\"))))
-                .with(study.id);
-        transaction.execute(statement).await?;
-    }
-    Ok(())
+        Statement::new("update studies set series_count = series_count + $1, modalities = $2 where id = $3")
+            .with(count(fresh.len()))
+            .with(line(Some(&modalities.join("\\"))))
+            .with(id)
+            .into()
+    };
+    grown.into_values().map(update).collect()
 }
 
 /// Gives series without a dictionary one, and compresses again what was compressed against another.
@@ -265,6 +267,7 @@ async fn choose_dictionaries(
     transaction: &mut Transaction,
     cache: &Dictionaries,
     series: &mut [Series<'_>],
+    steps: &mut Vec<Step>,
 ) -> Result<Found> {
     let mut found = Vec::new();
     let mut rows = Vec::new();
@@ -272,10 +275,14 @@ async fn choose_dictionaries(
         let Some((first, _)) = series.instances.first() else { continue };
         let key = first.new.entry.key.clone();
         let dictionary = match (series.dictionary, &first.guess) {
-            (Some(id), _) => match cache.get(id) {
-                Some(dictionary) => dictionary,
-                None => Dictionaries::read(&transaction.fetch_all(Dictionaries::statement(id)).await?)?,
-            },
+            (Some(id), _) => {
+                if let Some(dictionary) = cache.get(id) {
+                    dictionary
+                } else {
+                    let rows = transaction.fetch_each(vec![Dictionaries::statement(id)]).await?;
+                    Dictionaries::read(&rows.into_iter().flatten().collect::<Vec<_>>())?
+                }
+            }
             (None, guess) => {
                 let dictionary = match guess {
                     Guess::First(dictionary) => Arc::clone(dictionary),
@@ -302,9 +309,11 @@ async fn choose_dictionaries(
         let chosen: Vec<i64> =
             series.iter().filter(|series| series.dictionary.is_none()).map(|series| series.id).collect();
         let columns = &[("id", Kind::Integer), ("content", Kind::Bytes)];
-        Insert { table: "metadata_dictionaries", columns, tail: "", rows }.execute(transaction).await?;
-        let text = format!("update series set dictionary_id = id where id {}", transaction.dialect().any(1));
-        transaction.execute(Statement::new(text).with(chosen)).await?;
+        let dialect = transaction.dialect();
+        let insert = Insert { table: "metadata_dictionaries", columns, tail: "", rows };
+        steps.extend(insert.statements(dialect)?.into_iter().map(Step::from));
+        let text = format!("update series set dictionary_id = id where id {}", dialect.any(1));
+        steps.push(Statement::new(text).with(chosen).into());
         for series in series {
             series.dictionary = series.dictionary.or(Some(series.id));
         }
@@ -368,7 +377,7 @@ fn instance_row(series: &Series<'_>, one: &Prepared, again: Option<&Vec<u8>>) ->
 }
 
 /// Inserts the instances by the order of their UIDs, and the blocks of their frame indexes.
-async fn insert_instances(transaction: &mut Transaction, series: &[Series<'_>]) -> Result<()> {
+fn insert_instances(dialect: Dialect, series: &[Series<'_>], steps: &mut Vec<Step>) -> Result<()> {
     let mut sorted: Vec<(&Series<'_>, &Prepared, Option<&Vec<u8>>)> = series
         .iter()
         .flat_map(|series| series.instances.iter().map(move |(one, again)| (series, *one, again.as_ref())))
@@ -376,34 +385,24 @@ async fn insert_instances(transaction: &mut Transaction, series: &[Series<'_>]) 
     sorted.sort_unstable_by(|a, b| a.1.new.entry.key.instance.cmp(&b.1.new.entry.key.instance));
     let rows =
         sorted.iter().map(|(series, one, again)| instance_row(series, one, *again)).collect::<Result<Vec<_>>>()?;
-    let blocks: HashMap<&str, &Vec<Vec<u8>>> = sorted
-        .iter()
-        .map(|(_, one, _)| (one.new.entry.key.instance.as_str(), &one.new.frames.blocks))
-        .filter(|(_, blocks)| !blocks.is_empty())
-        .collect();
-    let table = "instances";
-    let columns = INSTANCE_COLUMNS;
-    if blocks.is_empty() {
-        let tail = "on conflict (partition_id, sop_instance_uid) where hidden = 0 do nothing";
-        let inserted = Insert { table, columns, tail, rows }.execute(transaction).await?;
-        return if inserted == sorted.len() as u64 { Ok(()) } else { Err(Raced::error()) };
-    }
-    let tail =
-        "on conflict (partition_id, sop_instance_uid) where hidden = 0 do nothing returning sop_instance_uid, id";
-    let inserted = Insert { table, columns, tail, rows }.fetch(transaction).await?;
-    if inserted.len() != sorted.len() {
-        return Err(Raced::error());
-    }
+    // SQLite's writer has seen what is stored, and nobody writes beside it
+    let (tail, changes) = match dialect {
+        Dialect::Sqlite => ("", None),
+        Dialect::Postgres => (
+            "on conflict (partition_id, sop_instance_uid) where hidden = 0 do nothing",
+            u64::try_from(sorted.len()).ok(),
+        ),
+    };
+    let insert = Insert { table: "instances", columns: INSTANCE_COLUMNS, tail, rows };
+    steps.extend(insert.statements(dialect)?.into_iter().map(|statement| Step { statement, changes }));
     let mut rows = Vec::new();
-    for row in inserted {
-        let Some(blocks) = blocks.get(row.text(0)?) else { continue };
-        let id = row.integer(1)?;
-        rows.extend(
-            (0..)
-                .zip(*blocks)
-                .map(|(number, block)| vec![Value::Integer(id), Value::Integer(number), Value::Bytes(block.clone())]),
-        );
+    for (_, one, _) in sorted {
+        let uid = one.new.entry.key.instance.as_str();
+        let blocks = (0..).zip(&one.new.frames.blocks);
+        rows.extend(blocks.map(|(number, block)| vec![uid.into(), Value::Integer(number), block.as_slice().into()]));
     }
-    let columns = &[("instance_id", Kind::Integer), ("block", Kind::Integer), ("frames", Kind::Bytes)];
-    Insert { table: "frame_blocks", columns, tail: "", rows }.execute(transaction).await.map(drop)
+    let columns = &[("instance_id", Kind::InstanceId), ("block", Kind::Integer), ("frames", Kind::Bytes)];
+    let blocks = Insert { table: "frame_blocks", columns, tail: "", rows };
+    steps.extend(blocks.statements(dialect)?.into_iter().map(Step::from));
+    Ok(())
 }

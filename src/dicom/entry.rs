@@ -198,7 +198,7 @@ fn compared(reader: &Reader<'_>, tag: Tag) -> Option<String> {
 }
 
 /// The text, cut to what is compared at the border of a character.
-fn bounded(text: &str) -> &str {
+pub fn bounded(text: &str) -> &str {
     text.get(..text.floor_char_boundary(MAX_COMPARED)).unwrap_or(text)
 }
 

@@ -12,13 +12,13 @@ pub const DICOM: &str = "application/dicom";
 pub struct StorageKey(String);
 
 impl StorageKey {
-    /// The object of one attempt to store an instance: `studies/{study}/{series}/{instance}.{attempt}.{part}.dcm`.
+    /// The object of one attempt to store an instance: `studies/{study}/{series}/{instance}.{lease}.{number}.dcm`.
     ///
-    /// The parts of a request are numbered, since two of them may name the same instance: the object of the one that loses
-    /// must neither replace that of the other nor take it along when it is removed.
+    /// Every attempt under a lease has a number of its own, since several may name the same instance: the object of the one
+    /// that loses must neither replace that of the other nor take it along when it is removed.
     #[must_use]
-    pub fn instance(key: &InstanceKey, attempt: Uuid, part: usize) -> Self {
-        Self(format!("studies/{}/{}/{}.{}.{part}.dcm", key.study, key.series, key.instance, attempt.simple()))
+    pub fn instance(key: &InstanceKey, lease: Uuid, number: u64) -> Self {
+        Self(format!("studies/{}/{}/{}.{}.{number}.dcm", key.study, key.series, key.instance, lease.simple()))
     }
 
     /// An object that is written, read and removed to see that the store works: `probe/{id}/probe`.

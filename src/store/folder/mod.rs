@@ -1,7 +1,7 @@
 //! Objects as files below a folder.
 //!
 //! ```text
-//! studies/1.2/3.4/5.6.{attempt}.{part}.dcm    an object, under its key
+//! studies/1.2/3.4/5.6.{lease}.{number}.dcm    an object, under its key
 //! studies/1.2/3.4/receipts                    the receipts of the objects beside it
 //! staging/{process}/{n}                       what is being received; staging/{process}.lock is locked while the process lives
 //! ```

@@ -1,0 +1,160 @@
+//! Transactions that write, in as few rounds as the database allows.
+//!
+//! A connection of SQLite is a thread, and each round to it costs two changes of threads, which is more than most statements
+//! cost themselves. So statements that do not depend on each other's rows go together, the first ones with the
+//! `begin` and the last ones with the `commit`. PostgreSQL gets them one by one.
+
+use futures_util::TryStreamExt as _;
+use sqlx::pool::PoolConnection;
+use sqlx::{Either, Executor as _, Postgres, Sqlite};
+
+use super::dialect::Dialect;
+use super::failure::{Raced, convert, is_conflict};
+use super::insert::NotInserted;
+use super::sql::{Row, Statement};
+use crate::error::{Error, Result};
+
+/// A transaction. Dropped without a commit it is rolled back.
+pub(super) enum Transaction {
+    Sqlite(SqliteTransaction),
+    Postgres(sqlx::Transaction<'static, Postgres>),
+}
+
+/// A statement at the end of a transaction.
+pub(super) struct Step {
+    pub(super) statement: Statement,
+    /// Rows that it changes unless another process was faster. Nobody is faster than a writer of SQLite, which has the
+    /// database for itself from the first statement on.
+    pub(super) changes: Option<u64>,
+}
+
+impl From<Statement> for Step {
+    fn from(statement: Statement) -> Self {
+        Self { statement, changes: None }
+    }
+}
+
+impl Transaction {
+    pub(super) fn dialect(&self) -> Dialect {
+        match self {
+            Self::Sqlite(_) => Dialect::Sqlite,
+            Self::Postgres(_) => Dialect::Postgres,
+        }
+    }
+
+    /// Runs statements in order; the rows of each.
+    pub(super) async fn fetch_each(&mut self, statements: Vec<Statement>) -> Result<Vec<Vec<Row>>> {
+        match self {
+            Self::Sqlite(transaction) => transaction.fetch_each(statements).await,
+            Self::Postgres(transaction) => {
+                let mut rows = Vec::with_capacity(statements.len());
+                for statement in statements {
+                    let fetched = statement.postgres()?.fetch(&mut **transaction).map_ok(Row::Postgres).try_collect();
+                    rows.push(fetched.await.map_err(convert)?);
+                }
+                Ok(rows)
+            }
+        }
+    }
+
+    /// Runs statements in order and commits; on `Ok` the changes are durable.
+    ///
+    /// # Errors
+    /// `Failed` because of [`Raced`] when a step changed fewer rows than it has to; `InDoubt` when the commit itself failed.
+    pub(super) async fn commit_with(self, steps: Vec<Step>) -> Result<(), NotInserted> {
+        match self {
+            Self::Sqlite(transaction) => {
+                transaction.commit_with(steps.into_iter().map(|step| step.statement).collect()).await
+            }
+            Self::Postgres(mut transaction) => {
+                for Step { statement, changes } in steps {
+                    let done = statement.postgres()?.execute(&mut *transaction).await.map_err(convert)?;
+                    if changes.is_some_and(|changes| changes != done.rows_affected()) {
+                        return Err(Raced::error().into());
+                    }
+                }
+                match transaction.commit().await.map_err(convert) {
+                    Err(error) if is_conflict(&error) => Err(NotInserted::Failed(error)),
+                    committed => committed.map_err(NotInserted::InDoubt),
+                }
+            }
+        }
+    }
+}
+
+/// A transaction of SQLite's one writer. It begins with its first statements.
+pub(super) struct SqliteTransaction {
+    connection: PoolConnection<Sqlite>,
+    open: bool,
+}
+
+impl SqliteTransaction {
+    pub(super) fn new(connection: PoolConnection<Sqlite>) -> Self {
+        Self { connection, open: false }
+    }
+
+    async fn fetch_each(&mut self, statements: Vec<Statement>) -> Result<Vec<Vec<Row>>> {
+        let mut rows: Vec<Vec<Row>> = statements.iter().map(|_| Vec::new()).collect();
+        self.round(statements, "", &mut rows).await.map_err(|(_, error)| error)?;
+        Ok(rows)
+    }
+
+    async fn commit_with(mut self, statements: Vec<Statement>) -> Result<(), NotInserted> {
+        let all = statements.len();
+        match self.round(statements, "commit", &mut []).await {
+            Ok(()) => {
+                self.open = false;
+                Ok(())
+            }
+            Err((done, error)) if done < all => Err(NotInserted::Failed(error)),
+            Err((_, error)) => Err(NotInserted::InDoubt(error)),
+        }
+    }
+
+    /// Runs statements and what ends them, and keeps the rows of each that has a place for them. An error comes with the number
+    /// of statements that were done before.
+    async fn round(
+        &mut self,
+        statements: Vec<Statement>,
+        end: &str,
+        rows: &mut [Vec<Row>],
+    ) -> Result<(), (usize, Error)> {
+        let mut script = Statement::default();
+        // the statement that begins says that it is done like the others
+        let before = usize::from(!self.open);
+        if !self.open {
+            // takes the lock here: a transaction that reads first and writes later fails at once when another process wrote
+            // in between, whatever its busy timeout
+            script.push("begin immediate; ");
+        }
+        for statement in statements {
+            script.append(statement).map_err(|error| (0, error))?.push("; ");
+        }
+        script.push(end);
+        self.open = true;
+        let query = script.sqlite().map_err(|error| (0, error))?;
+        let mut results = (&mut *self.connection).fetch_many(query);
+        let mut done = 0_usize;
+        loop {
+            match results.try_next().await {
+                Ok(Some(Either::Left(_))) => done += 1,
+                Ok(Some(Either::Right(row))) => {
+                    if let Some(rows) = done.checked_sub(before).and_then(|statement| rows.get_mut(statement)) {
+                        rows.push(Row::Sqlite(row));
+                    }
+                }
+                Ok(None) => return Ok(()),
+                Err(error) => return Err((done.saturating_sub(before), convert(error))),
+            }
+        }
+    }
+}
+
+impl Drop for SqliteTransaction {
+    fn drop(&mut self) {
+        if self.open {
+            // closing rolls back; the pool opens another
+            self.connection.close_on_drop();
+        }
+    }
+}
