@@ -18,12 +18,14 @@ on_both_stacks!(
 async fn every_bulk_data_uri_leads_to_its_value(server: TestServer) {
     let words: Vec<u16> = (0..3000).collect();
     let icon = |words: &[u16]| Elements::default().with(0x7fe0, 0x0010, VR::OW, Value::Words(words.to_vec()));
+    let palette = Elements::default().with(0x0028, 0x1201, VR::OW, Value::Words(words.clone()));
     for (number, syntax) in Syntax::NATIVE.iter().enumerate() {
         let uid = format!("1.2.3.{number}");
         let file = Elements::ct("1.2", "1.2.3", &uid)
             .with(0x0009, 0x1010, VR::OB, Value::Bytes(vec![9; 5001]))
             .text(0x0009, 0x0010, VR::LO, "PRIVATE")
             .with(0x0028, 0x1201, VR::OW, Value::Words(words.clone()))
+            .with(0x0029, 0x1010, VR::UN, Value::Unknown(vec![palette.clone()]))
             .with(0x0066, 0x0023, VR::OL, Value::Longs((0..2000).collect()))
             .with(0x0088, 0x0200, VR::SQ, Value::Items(vec![icon(&words[..8]), icon(&words[8..16])], number % 2 == 0))
             .part10(*syntax);
@@ -36,6 +38,7 @@ async fn every_bulk_data_uri_leads_to_its_value(server: TestServer) {
         for (path, expected) in [
             ("00091010", [vec![9; 5001], vec![0]].concat()),
             ("00281201", little(&words)),
+            ("00291010/1/00281201", little(&words)),
             ("00660023", (0..2000_u32).flat_map(u32::to_le_bytes).collect()),
             ("00880200/1/7FE00010", little(&words[..8])),
             ("00880200/2/7FE00010", little(&words[8..16])),
@@ -52,7 +55,7 @@ async fn every_bulk_data_uri_leads_to_its_value(server: TestServer) {
             assert_eq!(part.header("Content-Location"), Some(server.url(&uri).as_str()));
             assert_eq!(part.header("Content-Length"), Some(expected.len().to_string().as_str()));
         }
-        assert_eq!(uris.len(), 6, "{syntax:?}: {uris:?}");
+        assert_eq!(uris.len(), 7, "{syntax:?}: {uris:?}");
     }
 }
 

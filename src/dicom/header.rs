@@ -84,6 +84,9 @@ pub struct Element {
     /// Where the value lies in the object; zero length for sequences. Encapsulated pixel data reaches from its first item
     /// header to the end of its delimiter.
     pub extent: Extent,
+    /// In the object the value has its most significant byte first. Not all elements of an object agree: in a big endian
+    /// one, sequences of VR UN with undefined length are little endian (PS3.5 6.2.2).
+    pub big_endian: bool,
     /// What is known of the value.
     pub content: Content,
 }
@@ -208,7 +211,7 @@ impl HeaderReader {
         let encoding = self.stream.encoding();
         let transfer_syntax = front.meta.transfer_syntax.clone().unwrap_or_else(|| transfer_syntax::of(encoding));
         let Builder { scanner, arena, mut levels, .. } = self.builder;
-        let mut dataset = levels.pop().map(|level| level.dataset).unwrap_or_default();
+        let mut dataset = levels.pop().unwrap_or_default();
         dataset.order();
         let pixels = pixel_attributes(&dataset, &arena);
         let (frames, number_of_frames) = scanner.finish(&pixels, &transfer_syntax, encoding.deflated);
@@ -296,8 +299,8 @@ struct Builder {
     limits: HeaderLimits,
     scanner: FrameScanner,
     arena: Vec<u8>,
-    /// Data sets being built, the root first; each but the root in a sequence of the one before it.
-    levels: Vec<Level>,
+    /// Data sets being built, the root first; each but the root in a sequence that is the last element of the one before it.
+    levels: Vec<Dataset>,
     /// The open element when its value is held: where that begins.
     held: Option<usize>,
     /// Bytes that the tree takes.
@@ -307,13 +310,6 @@ struct Builder {
     position: u64,
 }
 
-/// A data set and, while a sequence of it is open, that sequence: the last of its elements.
-#[derive(Debug, Default)]
-struct Level {
-    dataset: Dataset,
-    big_endian: bool,
-}
-
 impl Builder {
     fn new(limits: HeaderLimits) -> Self {
         let limits = HeaderLimits { bytes: limits.bytes.min(u32::MAX as usize), ..limits };
@@ -321,7 +317,7 @@ impl Builder {
             limits,
             scanner: FrameScanner::default(),
             arena: Vec::new(),
-            levels: vec![Level::default()],
+            levels: vec![Dataset::default()],
             held: None,
             tree: 0,
             identifiers: 0,
@@ -330,7 +326,7 @@ impl Builder {
     }
 
     fn root(&self) -> Option<&Dataset> {
-        self.levels.first().map(|level| &level.dataset)
+        self.levels.first()
     }
 
     fn in_root(&self) -> bool {
@@ -338,7 +334,7 @@ impl Builder {
     }
 
     fn last(&mut self) -> Option<&mut Element> {
-        self.levels.last_mut().and_then(|level| level.dataset.elements.last_mut())
+        self.levels.last_mut().and_then(|dataset| dataset.elements.last_mut())
     }
 
     fn charge(&mut self, tree: usize, arena: usize) -> Result<(), ParseError> {
@@ -368,9 +364,9 @@ impl Builder {
         self.position = header.position;
         self.charge(size_of::<Element>(), 0)?;
         let extent = Extent { position: header.position, length };
-        if let Some(level) = self.levels.last_mut() {
-            level.big_endian = header.big_endian;
-            level.dataset.elements.push(Element { tag: header.tag, vr: header.vr, extent, content });
+        if let Some(dataset) = self.levels.last_mut() {
+            let ElementHeader { tag, vr, big_endian, .. } = *header;
+            dataset.elements.push(Element { tag, vr, extent, big_endian, content });
         }
         Ok(())
     }
@@ -422,12 +418,11 @@ impl Sink for Builder {
             return Ok(());
         };
         let end = self.arena.len();
-        let big_endian = self.levels.last().is_some_and(|level| level.big_endian);
         let Some(element) = self.last() else { return Ok(()) };
         // the arena is bounded by `u32::MAX`
         let held = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         element.content = Content::Held(held(start)..held(end));
-        let (tag, vr) = (element.tag, element.vr);
+        let Element { tag, vr, big_endian, .. } = *element;
         if big_endian {
             vr::swap(&mut self.arena[start..], vr::word(vr));
         }
@@ -444,15 +439,15 @@ impl Sink for Builder {
 
     fn item(&mut self) -> Result<(), ParseError> {
         self.charge(size_of::<Dataset>(), 0)?;
-        self.levels.push(Level::default());
+        self.levels.push(Dataset::default());
         Ok(())
     }
 
     fn item_end(&mut self) -> Result<(), ParseError> {
-        if let Some(mut level) = self.levels.pop() {
-            level.dataset.order();
+        if let Some(mut item) = self.levels.pop() {
+            item.order();
             if let Some(Element { content: Content::Items(items), .. }) = self.last() {
-                items.push(level.dataset);
+                items.push(item);
             }
         }
         Ok(())

@@ -226,7 +226,7 @@ impl<'a> Writer<'a> {
         let width = match &self.header.frames {
             // as its frames have it: by the pixel, where that is wider than the word of the VR
             FrameIndex::Native(native) if self.path.is_empty() && is_pixel_data(element.tag) => native.swap,
-            _ if self.header.encoding.big_endian => vr::word(element.vr),
+            _ if element.big_endian => vr::word(element.vr),
             _ => 1,
         };
         if element.extent.length == 0 { Ok(()) } else { self.bulk_data(element, BulkKind::Plain { swap: width }) }
@@ -458,9 +458,11 @@ mod tests {
     use crate::dicom::corpus;
     use crate::dicom::frames::FrameIndex;
     use crate::dicom::header::{Content, Dataset, Element, Extent, Form, Header};
+    use crate::dicom::samples::{self, BIG, IMPLICIT, UNDEFINED, Writer};
     use crate::dicom::stream::FileMeta;
-    use crate::dicom::transfer_syntax::{EXPLICIT_LITTLE, Encoding};
+    use crate::dicom::transfer_syntax::{EXPLICIT_BIG, EXPLICIT_LITTLE, Encoding};
     use crate::dicom::uid::TransferSyntaxUid;
+    use crate::dicom::vr;
 
     struct Build(Header);
 
@@ -483,7 +485,8 @@ mod tests {
             let start = self.0.arena.len();
             self.0.arena.extend_from_slice(value);
             let content = Content::Held(u32::try_from(start).unwrap()..u32::try_from(self.0.arena.len()).unwrap());
-            Element { tag, vr, extent: Extent { position: start as u64, length: value.len() as u64 }, content }
+            let extent = Extent { position: start as u64, length: value.len() as u64 };
+            Element { tag, vr, extent, big_endian: self.0.encoding.big_endian, content }
         }
 
         fn with(mut self, tag: Tag, vr: VR, value: &[u8]) -> Self {
@@ -494,7 +497,8 @@ mod tests {
 
         fn push(mut self, tag: Tag, vr: VR, content: Content) -> Self {
             let extent = Extent { position: 1000, length: 500 };
-            self.0.dataset.elements.push(Element { tag, vr, extent, content });
+            let big_endian = self.0.encoding.big_endian;
+            self.0.dataset.elements.push(Element { tag, vr, extent, big_endian, content });
             self
         }
 
@@ -636,6 +640,51 @@ mod tests {
             ),
         ] {
             assert_eq!(found(value), BulkValue { vr, extent, kind, deflated: false });
+        }
+    }
+
+    #[test]
+    fn values_of_a_big_endian_file_leave_little_endian_whatever_order_their_sequence_has() {
+        let words: Vec<u8> = (0..=255).cycle().take(2000).collect();
+        let values = |writer: &mut Writer| {
+            writer
+                .put(tags::ROWS, VR::US, &[2, 1])
+                .put(tags::RED_PALETTE_COLOR_LOOKUP_TABLE_DATA, VR::OW, &words)
+                .put(tags::GREEN_PALETTE_COLOR_LOOKUP_TABLE_DATA, VR::OW, &[1, 2, 3, 4])
+                .put(tags::VECTOR_GRID_DATA, VR::OF, &words)
+                .put(tags::REAL_WORLD_VALUE_INTERCEPT, VR::FD, &f64::NAN.to_le_bytes())
+                .bytes
+                .clone()
+        };
+        let file = samples::file(EXPLICIT_BIG, BIG, |writer| {
+            writer.identity().head(tags::ICON_IMAGE_SEQUENCE, VR::SQ, UNDEFINED).item(UNDEFINED);
+            writer.raw(&values(&mut Writer::new(BIG))).end_item().end_sequence();
+            // PS3.5 6.2.2: the sequence that UN hides is implicit little endian, the items and delimiters of it too
+            writer.head(Tag(0x0099, 0x1001), VR::UN, UNDEFINED);
+            let mut hidden = Writer::new(IMPLICIT);
+            let inner = values(&mut Writer::new(IMPLICIT));
+            hidden.item(UNDEFINED).raw(&inner).head(tags::ICON_IMAGE_SEQUENCE, VR::SQ, UNDEFINED).item(UNDEFINED);
+            hidden.raw(&inner).end_item().end_sequence().end_item().end_sequence();
+            writer.raw(&hidden.done()).head(Tag(0x0099, 0x1002), VR::SQ, UNDEFINED).item(UNDEFINED);
+            writer.raw(&values(&mut Writer::new(BIG))).end_item().end_sequence();
+        });
+        let metadata = write_metadata(&corpus::read(&file, 100).unwrap());
+        let json: Value = serde_json::from_slice(&metadata.json).unwrap();
+        let nan = f64::NAN.to_le_bytes();
+        for path in ["00880200/1/", "00991001/1/", "00991001/1/00880200/1/", "00991002/1/"] {
+            let parts: Vec<&str> = path.split_terminator('/').collect();
+            let item = parts.iter().step_by(2).fold(&json, |object, sequence| &object[sequence]["Value"][0]);
+            assert_eq!(item["00280010"]["Value"], json!([0x0102]), "{path}");
+            assert_eq!(item["00281202"]["InlineBinary"], "AQIDBA==", "{path}");
+            for (tag, expected) in [("00281201", &words[..]), ("00640009", &words), ("00409224", &nan)] {
+                assert_eq!(item[tag]["BulkDataURI"], format!("bulkdata/{path}{tag}"));
+                let value = find(&metadata.bulk, &BulkPath::parse(&format!("{path}{tag}")).unwrap()).unwrap().unwrap();
+                let start = usize::try_from(value.extent.position).unwrap();
+                let mut bytes = file[start..start + usize::try_from(value.extent.length).unwrap()].to_vec();
+                let BulkKind::Plain { swap } = value.kind else { panic!("{path}{tag}") };
+                vr::swap(&mut bytes, swap);
+                assert!(bytes == expected, "{path}{tag}: swapped by {swap}");
+            }
         }
     }
 

@@ -152,7 +152,7 @@ mod tests {
         let start = u32::try_from(arena.len()).unwrap();
         arena.extend_from_slice(value);
         let content = Content::Held(start..u32::try_from(arena.len()).unwrap());
-        Element { tag, vr, extent: Extent::default(), content }
+        Element { tag, vr, extent: Extent::default(), big_endian: false, content }
     }
 
     fn header(arena: Vec<u8>, mut elements: Vec<Element>) -> Header {
@@ -214,6 +214,7 @@ mod tests {
                 tag: tags::REQUEST_ATTRIBUTES_SEQUENCE,
                 vr: VR::SQ,
                 extent: Extent::default(),
+                big_endian: false,
                 content: Content::Items(vec![own, inheriting]),
             },
             held(&mut arena, tags::PATIENT_COMMENTS, VR::LT, b"\xe9 "),

@@ -51,6 +51,9 @@ pub enum Value {
     Longs(Vec<u32>),
     /// A sequence, of undefined length (as are its items) when the flag is set.
     Items(Vec<Elements>, bool),
+    /// A sequence whose writer did not know it for one: of undefined length under VR UN, and inside Implicit VR Little
+    /// Endian whatever is around it (PS3.5 6.2.2).
+    Unknown(Vec<Elements>),
     /// Encapsulated pixel data: Basic Offset Table, fragments.
     Fragments(Vec<u32>, Vec<Vec<u8>>),
 }
@@ -177,7 +180,7 @@ impl Elements {
 fn write_element(out: &mut Vec<u8>, syntax: Syntax, tag: Tag, vr: VR, value: &Value) {
     let big = syntax == Syntax::BigEndian;
     let content = encode(syntax, vr, value);
-    let undefined = matches!(value, Value::Items(_, true) | Value::Fragments(..));
+    let undefined = matches!(value, Value::Items(_, true) | Value::Unknown(_) | Value::Fragments(..));
     let length = if undefined { u32::MAX } else { u32::try_from(content.len()).unwrap() };
     out.extend(words(big, &[tag.group(), tag.element()]));
     let long = matches!(
@@ -217,6 +220,7 @@ fn encode(syntax: Syntax, vr: VR, value: &Value) -> Vec<u8> {
         Value::Words(numbers) => (words(big, numbers), 0),
         Value::Longs(numbers) => (longs(big, numbers), 0),
         Value::Items(items, undefined) => (sequence(syntax, items, *undefined), 0),
+        Value::Unknown(items) => (sequence(Syntax::Implicit, items, true), 0),
         Value::Fragments(offsets, fragments) => (fragments_of(offsets, fragments), 0),
     };
     if content.len() % 2 == 1 {
