@@ -6,16 +6,14 @@ use std::ops::Range;
 
 use dicom_core::{Tag, VR};
 
-use crate::dicom::events::{ElementHeader, Limits, ParseError, Sink};
-use crate::dicom::fragments::{
-    DOUBLE_FLOAT_PIXEL_DATA, FLOAT_PIXEL_DATA, FrameScanner, NumberOfFrames, PixelAttributes,
-};
+use crate::dicom::events::{Limits, ParseError};
+use crate::dicom::fragments::{NumberOfFrames, PixelAttributes};
 use crate::dicom::frames::FrameIndex;
 use crate::dicom::identity::{self, Identity, IdentityError};
 use crate::dicom::stream::{FileMeta, Front, Stream};
 use crate::dicom::transfer_syntax::{self, Encoding};
+use crate::dicom::tree::TreeBuilder;
 use crate::dicom::uid::TransferSyntaxUid;
-use crate::dicom::vr::{self, PIXEL_DATA};
 
 const SAMPLES_PER_PIXEL: Tag = Tag(0x0028, 0x0002);
 const PHOTOMETRIC_INTERPRETATION: Tag = Tag(0x0028, 0x0004);
@@ -140,7 +138,7 @@ impl Default for HeaderLimits {
 #[derive(Debug)]
 pub struct HeaderReader {
     stream: Stream,
-    builder: Builder,
+    tree: TreeBuilder,
     identity: Option<Identity>,
 }
 
@@ -148,21 +146,17 @@ impl HeaderReader {
     /// Begins to read.
     #[must_use]
     pub fn new(limits: HeaderLimits) -> Self {
-        Self { stream: Stream::new(limits.parser), builder: Builder::new(limits), identity: None }
+        Self { stream: Stream::new(limits.parser), tree: TreeBuilder::new(limits), identity: None }
     }
 
     /// The next bytes, any number of them.
     pub fn push(&mut self, chunk: &[u8]) -> Result<(), ParseError> {
-        self.stream.push(chunk, &mut self.builder)?;
-        if self.identity.is_none() && self.builder.identifiers == ALL_IDENTIFIERS {
+        self.stream.push(chunk, &mut self.tree)?;
+        // looking walks the root, so after a UID that is none it is done again only when all four have come anew
+        if self.identity.is_none() && self.tree.identified() {
             let meta = self.stream.front().map(|front| &front.meta);
-            self.identity = self
-                .builder
-                .root()
-                .zip(meta)
-                .and_then(|(root, meta)| identity::identify(root, &self.builder.arena, meta).ok());
-            // Looking walks the root, so after a UID that is none it is done again only when all four have come anew.
-            self.builder.identifiers = 0;
+            let known = self.tree.root().zip(meta);
+            self.identity = known.and_then(|((root, arena), meta)| identity::identify(root, arena, meta).ok());
         }
         Ok(())
     }
@@ -176,7 +170,7 @@ impl HeaderReader {
     /// Bytes of memory that are held for the header so far.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.builder.tree + self.builder.arena.len() + self.builder.scanner.held_bytes()
+        self.tree.held_bytes()
     }
 
     /// Whether the data set is inflated as it comes.
@@ -206,13 +200,11 @@ impl HeaderReader {
 
     /// The stream is over: the header, whether it says which instance it is or not.
     pub fn finish_anonymous(mut self) -> Result<Header, ParseError> {
-        self.stream.finish(&mut self.builder)?;
+        self.stream.finish(&mut self.tree)?;
         let Some(front) = self.stream.front().cloned() else { return Err(ParseError::NotDicom) };
         let encoding = self.stream.encoding();
         let transfer_syntax = front.meta.transfer_syntax.clone().unwrap_or_else(|| transfer_syntax::of(encoding));
-        let Builder { scanner, arena, mut levels, .. } = self.builder;
-        let mut dataset = levels.pop().unwrap_or_default();
-        dataset.order();
+        let (dataset, arena, scanner) = self.tree.finish();
         let pixels = pixel_attributes(&dataset, &arena);
         let (frames, number_of_frames) = scanner.finish(&pixels, &transfer_syntax, encoding.deflated);
         Ok(Header {
@@ -257,16 +249,6 @@ impl Dataset {
             Some(Content::Held(_) | Content::Left | Content::Fragments) | None => &[],
         }
     }
-
-    /// Puts the elements in order; few streams need it.
-    fn order(&mut self) {
-        if self.elements.is_sorted_by(|one, other| one.tag < other.tag) {
-            return;
-        }
-        self.elements.reverse();
-        self.elements.sort_by_key(|element| element.tag);
-        self.elements.dedup_by_key(|element| element.tag);
-    }
 }
 
 pub(super) fn value<'a>(arena: &'a [u8], element: &Element) -> &'a [u8] {
@@ -287,201 +269,6 @@ fn pixel_attributes(root: &Dataset, arena: &[u8]) -> PixelAttributes {
         bits_allocated: number(BITS_ALLOCATED),
         chroma_halved: matches!(bytes(PHOTOMETRIC_INTERPRETATION).trim_ascii(), b"YBR_FULL_422" | b"YBR_PARTIAL_422"),
         number_of_frames: NumberOfFrames::parse(bytes(NUMBER_OF_FRAMES)),
-    }
-}
-
-/// One bit for each of the four UIDs.
-const ALL_IDENTIFIERS: u8 = 0b1111;
-
-/// Builds the tree from the events.
-#[derive(Debug)]
-struct Builder {
-    limits: HeaderLimits,
-    scanner: FrameScanner,
-    arena: Vec<u8>,
-    /// Data sets being built, the root first; each but the root in a sequence that is the last element of the one before it.
-    levels: Vec<Dataset>,
-    /// The open element when its value is held: where that begins.
-    held: Option<usize>,
-    /// Bytes that the tree takes.
-    tree: usize,
-    /// Which UIDs of the root have come.
-    identifiers: u8,
-    position: u64,
-}
-
-impl Builder {
-    fn new(limits: HeaderLimits) -> Self {
-        let limits = HeaderLimits { bytes: limits.bytes.min(u32::MAX as usize), ..limits };
-        Self {
-            limits,
-            scanner: FrameScanner::default(),
-            arena: Vec::new(),
-            levels: vec![Dataset::default()],
-            held: None,
-            tree: 0,
-            identifiers: 0,
-            position: 0,
-        }
-    }
-
-    fn root(&self) -> Option<&Dataset> {
-        self.levels.first()
-    }
-
-    fn in_root(&self) -> bool {
-        self.levels.len() == 1
-    }
-
-    fn last(&mut self) -> Option<&mut Element> {
-        self.levels.last_mut().and_then(|dataset| dataset.elements.last_mut())
-    }
-
-    fn charge(&mut self, tree: usize, arena: usize) -> Result<(), ParseError> {
-        self.tree += tree;
-        if self.tree + self.arena.len() + arena > self.limits.bytes {
-            return Err(ParseError::Limit { position: self.position, what: "size of the attributes" });
-        }
-        Ok(())
-    }
-
-    /// Whether a value is held or left; refused when it is neither to be left nor of bearable length.
-    fn holds(&self, header: &ElementHeader, length: u32) -> Result<bool, ParseError> {
-        if self.in_root() && matches!(header.tag, PIXEL_DATA | FLOAT_PIXEL_DATA | DOUBLE_FLOAT_PIXEL_DATA) {
-            Ok(false)
-        } else if vr::is_binary(header.vr) {
-            Ok(length <= self.limits.binary)
-        } else if vr::may_be_bulk(header.vr) {
-            Ok(length <= self.limits.text)
-        } else if length <= self.limits.value {
-            Ok(true)
-        } else {
-            Err(ParseError::Limit { position: header.position, what: "length of a value" })
-        }
-    }
-
-    fn add(&mut self, header: &ElementHeader, content: Content, length: u64) -> Result<(), ParseError> {
-        self.position = header.position;
-        self.charge(size_of::<Element>(), 0)?;
-        let extent = Extent { position: header.position, length };
-        if let Some(dataset) = self.levels.last_mut() {
-            let ElementHeader { tag, vr, big_endian, .. } = *header;
-            dataset.elements.push(Element { tag, vr, extent, big_endian, content });
-        }
-        Ok(())
-    }
-
-    /// Notes the UIDs of the root as they come.
-    fn identify(&mut self, tag: Tag) {
-        self.identifiers |= match tag {
-            identity::SOP_CLASS_UID => 0b0001,
-            identity::SOP_INSTANCE_UID => 0b0010,
-            identity::STUDY_INSTANCE_UID => 0b0100,
-            identity::SERIES_INSTANCE_UID => 0b1000,
-            _ => 0,
-        };
-    }
-}
-
-impl Sink for Builder {
-    fn element(&mut self, header: &ElementHeader) -> Result<(), ParseError> {
-        let length = header.length.unwrap_or(0);
-        let held = self.holds(header, length)?;
-        let content = if held {
-            self.held = Some(self.arena.len());
-            Content::Held(0..0)
-        } else {
-            Content::Left
-        };
-        if self.in_root() {
-            self.scanner.element(header);
-        }
-        self.add(header, content, u64::from(length))
-    }
-
-    fn value(&mut self, piece: &[u8]) -> Result<(), ParseError> {
-        if self.held.is_some() {
-            self.charge(0, piece.len())?;
-            self.arena.extend_from_slice(piece);
-        }
-        if self.in_root() {
-            self.scanner.value(piece);
-        }
-        Ok(())
-    }
-
-    fn element_end(&mut self) -> Result<(), ParseError> {
-        let Some(start) = self.held.take() else {
-            if self.in_root() {
-                self.scanner.element_end();
-            }
-            return Ok(());
-        };
-        let end = self.arena.len();
-        let Some(element) = self.last() else { return Ok(()) };
-        // the arena is bounded by `u32::MAX`
-        let held = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-        element.content = Content::Held(held(start)..held(end));
-        let Element { tag, vr, big_endian, .. } = *element;
-        if big_endian {
-            vr::swap(&mut self.arena[start..], vr::word(vr));
-        }
-        if self.in_root() {
-            self.identify(tag);
-            self.scanner.element_end();
-        }
-        Ok(())
-    }
-
-    fn sequence(&mut self, header: &ElementHeader) -> Result<(), ParseError> {
-        self.add(header, Content::Items(Vec::new()), 0)
-    }
-
-    fn item(&mut self) -> Result<(), ParseError> {
-        self.charge(size_of::<Dataset>(), 0)?;
-        self.levels.push(Dataset::default());
-        Ok(())
-    }
-
-    fn item_end(&mut self) -> Result<(), ParseError> {
-        if let Some(mut item) = self.levels.pop() {
-            item.order();
-            if let Some(Element { content: Content::Items(items), .. }) = self.last() {
-                items.push(item);
-            }
-        }
-        Ok(())
-    }
-
-    fn sequence_end(&mut self) -> Result<(), ParseError> {
-        Ok(())
-    }
-
-    fn fragments(&mut self, header: &ElementHeader) -> Result<(), ParseError> {
-        if self.in_root() {
-            self.scanner.fragments(header);
-        }
-        self.add(header, Content::Fragments, 0)
-    }
-
-    fn fragment(&mut self, position: u64, length: u32) -> Result<(), ParseError> {
-        self.position = position;
-        if self.in_root() {
-            let tag = self.last().map_or(PIXEL_DATA, |element| element.tag);
-            self.scanner.fragment(tag, position, length);
-        }
-        Ok(())
-    }
-
-    fn fragment_end(&mut self) -> Result<(), ParseError> {
-        if self.in_root() { self.scanner.fragment_end(self.position) } else { Ok(()) }
-    }
-
-    fn fragments_end(&mut self, position: u64) -> Result<(), ParseError> {
-        if let Some(element) = self.last() {
-            element.extent.length = position.saturating_sub(element.extent.position);
-        }
-        Ok(())
     }
 }
 

@@ -24,6 +24,7 @@ pub mod stream;
 pub mod text;
 pub mod tokens;
 pub mod transfer_syntax;
+mod tree;
 pub mod uid;
 pub mod values;
 pub mod vr;
