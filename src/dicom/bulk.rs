@@ -8,6 +8,7 @@ use std::fmt;
 use dicom_core::{Tag, VR};
 
 use crate::dicom::header::Extent;
+use crate::dicom::varint;
 use crate::error::{Error, Result};
 
 const ENCAPSULATED: u8 = 0x10;
@@ -118,9 +119,9 @@ impl BulkIndexBuilder {
             BulkKind::Encapsulated => ENCAPSULATED,
         };
         self.entry.push(kind | if value.deflated { DEFLATED } else { 0 });
-        write_number(&mut self.entry, value.extent.position);
-        write_number(&mut self.entry, value.extent.length);
-        write_number(&mut self.bytes, self.entry.len() as u64);
+        varint::put(&mut self.entry, value.extent.position);
+        varint::put(&mut self.entry, value.extent.length);
+        varint::put(&mut self.bytes, self.entry.len() as u64);
         self.bytes.extend_from_slice(&self.entry);
     }
 
@@ -149,7 +150,7 @@ fn damaged() -> Error {
 }
 
 fn take_entry<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let length = usize::try_from(read_number(rest)?).ok()?;
+    let length = usize::try_from(varint::take(rest)?).ok()?;
     let (entry, after) = rest.split_at_checked(length)?;
     *rest = after;
     Some(entry)
@@ -160,17 +161,17 @@ fn read_value(mut rest: &[u8]) -> Option<BulkValue> {
     let vr = VR::from_binary([*vr.first()?, *vr.get(1)?])?;
     let (&flags, after) = after.split_first()?;
     rest = after;
-    let extent = Extent { position: read_number(&mut rest)?, length: read_number(&mut rest)? };
+    let extent = Extent { position: varint::take(&mut rest)?, length: varint::take(&mut rest)? };
     let kind = if flags & ENCAPSULATED == 0 { BulkKind::Plain { swap: flags & SWAP } } else { BulkKind::Encapsulated };
     rest.is_empty().then_some(BulkValue { vr, extent, kind, deflated: flags & DEFLATED != 0 })
 }
 
 /// A path in a form of which none is the beginning of another.
 fn write_path(out: &mut Vec<u8>, items: &[(Tag, u32)], tag: Tag) {
-    write_number(out, items.len() as u64);
+    varint::put(out, items.len() as u64);
     for &(tag, item) in items {
         write_tag(out, tag);
-        write_number(out, item.into());
+        varint::put(out, item.into());
     }
     write_tag(out, tag);
 }
@@ -178,35 +179,6 @@ fn write_path(out: &mut Vec<u8>, items: &[(Tag, u32)], tag: Tag) {
 fn write_tag(out: &mut Vec<u8>, tag: Tag) {
     out.extend_from_slice(&tag.group().to_be_bytes());
     out.extend_from_slice(&tag.element().to_be_bytes());
-}
-
-fn write_number(out: &mut Vec<u8>, mut number: u64) {
-    loop {
-        let [low, ..] = number.to_le_bytes();
-        number >>= 7;
-        if number == 0 {
-            out.push(low & 0x7F);
-            return;
-        }
-        out.push(low | 0x80);
-    }
-}
-
-fn read_number(rest: &mut &[u8]) -> Option<u64> {
-    let mut number = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let (&byte, after) = rest.split_first()?;
-        *rest = after;
-        let bits = u64::from(byte & 0x7F);
-        if bits << shift >> shift != bits {
-            return None;
-        }
-        number |= bits << shift;
-        if byte & 0x80 == 0 {
-            return Some(number);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

@@ -12,9 +12,10 @@
 use dicom_core::{Tag, VR};
 
 use crate::dicom::events::{ElementHeader, ParseError};
-use crate::dicom::frames::{EncapsulatedFrames, FrameIndex, NativeFrames, put, take};
+use crate::dicom::frames::{EncapsulatedFrames, FrameIndex, NativeFrames};
 use crate::dicom::transfer_syntax;
 use crate::dicom::uid::TransferSyntaxUid;
+use crate::dicom::varint;
 use crate::dicom::vr::{self, PIXEL_DATA};
 
 /// Float Pixel Data.
@@ -205,7 +206,7 @@ impl FrameScanner {
         if let (Open::Fragment(ends), Pixels::Encapsulated(notes)) = (open, &mut self.pixels) {
             notes.count += 1;
             let marks = u64::from(ends.starts()) << 1 | u64::from(ends.ends());
-            put(&mut notes.packed, u64::from(ends.length) << 2 | marks);
+            varint::put(&mut notes.packed, u64::from(ends.length) << 2 | marks);
             if notes.packed.len() > NOTES_LIMIT {
                 return Err(ParseError::Limit { position, what: "number of fragments" });
             }
@@ -366,7 +367,7 @@ fn each(notes: &Notes) -> impl Iterator<Item = (u32, bool, bool)> + '_ {
     let mut packed = &notes.packed[..];
     // what was packed here can be taken
     std::iter::from_fn(move || {
-        let note = take(&mut packed).ok()?;
+        let note = varint::take(&mut packed)?;
         Some((u32::try_from(note >> 2).ok()?, note & 2 != 0, note & 1 != 0))
     })
 }
@@ -419,12 +420,12 @@ fn group(notes: &Notes, most: u32, begins: impl Iterator<Item = bool>) -> Encaps
     for ((length, ..), begins) in each(notes).zip(begins) {
         let new = frames == 0 || (begins && frames < most);
         if let Some(before) = open.replace(length) {
-            put(&mut packed, u64::from(before) << 1 | u64::from(!new));
+            varint::put(&mut packed, u64::from(before) << 1 | u64::from(!new));
         }
         frames += u32::from(new);
     }
     if let Some(last) = open {
-        put(&mut packed, u64::from(last) << 1);
+        varint::put(&mut packed, u64::from(last) << 1);
     }
     EncapsulatedFrames { position: notes.position, frames, packed }
 }

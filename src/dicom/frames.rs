@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::dicom::vr;
+use crate::dicom::{varint, vr};
 
 /// Frames per block of the stored index: a frame request reads one block.
 pub const FRAMES_PER_BLOCK: u32 = 4096;
@@ -141,19 +141,19 @@ impl FrameIndex {
             Self::Native(native) => {
                 head.push(KIND_NATIVE);
                 for number in [native.position, native.length, native.frame_bits, u64::from(native.frames)] {
-                    put(&mut head, number);
+                    varint::put(&mut head, number);
                 }
                 head.extend([native.swap, u8::from(native.deflated)]);
             }
             Self::Encapsulated(all) if all.frames <= INLINE_FRAMES && all.packed.len() <= INLINE_BYTES => {
                 head.push(KIND_INLINE);
-                put(&mut head, u64::from(all.frames));
-                put(&mut head, all.position);
+                varint::put(&mut head, u64::from(all.frames));
+                varint::put(&mut head, all.position);
                 head.extend_from_slice(&all.packed);
             }
             Self::Encapsulated(all) => {
                 head.push(KIND_BLOCKS);
-                put(&mut head, u64::from(all.frames));
+                varint::put(&mut head, u64::from(all.frames));
                 blocks = all.blocks();
             }
         }
@@ -176,7 +176,7 @@ impl EncapsulatedFrames {
         let mut position = self.position;
         while !rest.is_empty() {
             let mut block = Vec::new();
-            put(&mut block, position);
+            varint::put(&mut block, position);
             let begin = rest;
             for _ in 0..FRAMES_PER_BLOCK {
                 if rest.is_empty() || skip_frame(&mut rest, &mut position).is_err() {
@@ -405,27 +405,9 @@ fn take_fragment(packed: &mut &[u8], position: &mut u64) -> Result<(u32, bool), 
     Ok((length, number & 1 == 1))
 }
 
-/// Appends a number in groups of seven bits, the least significant first.
-pub(crate) fn put(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number.to_le_bytes()[0] | 0x80);
-        number >>= 7;
-    }
-    out.push(number.to_le_bytes()[0]);
-}
-
-/// Takes such a number.
-pub(crate) fn take(from: &mut &[u8]) -> Result<u64, Corrupt> {
-    let mut number = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = from.split_first().ok_or(Corrupt)?;
-        *from = rest;
-        number |= u64::from(byte & 0x7F) << shift;
-        if byte & 0x80 == 0 {
-            return Ok(number);
-        }
-    }
-    Err(Corrupt)
+/// Takes a number off a stored index.
+fn take(from: &mut &[u8]) -> Result<u64, Corrupt> {
+    varint::take(from).ok_or(Corrupt)
 }
 
 fn take_u32(from: &mut &[u8]) -> Result<u32, Corrupt> {

@@ -27,4 +27,5 @@ pub mod transfer_syntax;
 mod tree;
 pub mod uid;
 pub mod values;
+mod varint;
 pub mod vr;
