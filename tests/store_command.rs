@@ -2,13 +2,18 @@
 
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use dicom_core::VR;
 use isocenter::cli::store::{Outcome, Report, StoreArgs, send};
 use isocenter::error::ErrorKind;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
+
+use crate::support::corpus::{Corpus, Expected, report};
+use crate::support::generate::{Elements, Syntax, Value as Content};
+use crate::support::server::{BackEnds, TestServer};
 
 /// The parts of a request.
 type Parts = Vec<Vec<u8>>;
@@ -191,25 +196,142 @@ async fn a_server_that_refuses_a_request_for_one_part_gets_the_files_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_that_an_answer_cannot_tell_apart_are_sent_alone() {
     let folder = tempfile::tempdir().unwrap();
-    file(folder.path(), "first", "1.2", 1000);
-    file(folder.path(), "second", "1.2", 2000);
+    std::fs::write(folder.path().join("first"), "a report").unwrap();
+    std::fs::write(folder.path().join("second"), "a letter!").unwrap();
     file(folder.path(), "third", "1.3", 1000);
-    // a second instance under a UID is refused, by the length that came first
+    // a server that makes images of other files, some of them
     let server = Server::start(|_, parts| {
-        let refused = |part: &&Vec<u8>| part.len() == 2000;
-        let of = |parts: Vec<&Vec<u8>>, reason| -> Vec<Value> {
-            parts.into_iter().map(|part| item(uid(part), reason)).collect()
-        };
-        let (bad, good): (Vec<_>, Vec<_>) = parts.iter().partition(refused);
+        let (good, bad): (Parts, Parts) = parts.iter().cloned().partition(|part| part.len() % 2 == 0);
+        let good = good.iter().map(|part| item(uid(part).or(Some("2.25.1".to_owned())), None)).collect::<Vec<_>>();
+        let bad = bad.iter().map(|part| item(uid(part), Some(0xC000))).collect::<Vec<_>>();
         HttpResponse::Accepted().json(json!({
-            "00081198": {"vr": "SQ", "Value": of(bad, Some(0x0111))},
-            "00081199": {"vr": "SQ", "Value": of(good, None)},
+            "0008119A": {"vr": "SQ", "Value": bad},
+            "00081199": {"vr": "SQ", "Value": good},
         }))
     });
     let report = sent(&folder, &server).await;
     assert_eq!(names(&report, &Outcome::Stored), ["first", "third"]);
-    assert_eq!(names(&report, &Outcome::Refused { reason: Some(0x0111), comment: None }), ["second"]);
+    assert_eq!(names(&report, &Outcome::Refused { reason: Some(0xC000), comment: None }), ["second"]);
     assert_eq!(server.parts_per_request(), [3, 1, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_one_instance_are_sent_one_after_the_other_in_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    for number in 0..60 {
+        file(folder.path(), &format!("{number:02}"), &format!("1.2.{}", number % 25), 500 + number);
+    }
+    let server = Server::start(standard);
+    let arguments = StoreArgs { parallel: 8, ..arguments(&folder, &server.url) };
+    send(&arguments).await.unwrap();
+    let requests = server.requests.lock().unwrap();
+    let mut sizes = BTreeMap::<String, Vec<usize>>::new();
+    for parts in requests.iter() {
+        let uids: BTreeSet<_> = parts.iter().map(|part| uid(part)).collect();
+        assert_eq!(uids.len(), parts.len(), "an answer tells the files of a request apart");
+        for part in parts {
+            sizes.entry(uid(part).unwrap()).or_default().push(part.len());
+        }
+    }
+    assert_eq!(sizes.len(), 25);
+    assert!(sizes.values().all(|sizes| sizes.is_sorted()), "{sizes:?}");
+    assert_eq!(requests.iter().map(Vec::len).sum::<usize>(), 60);
+}
+
+/// Twenty instances that come three times, the second time with another content, the third as the first; the files of an
+/// instance lie near each other or far apart, some are data sets alone. What comes first takes longest.
+fn contended(folder: &Path) -> BTreeMap<String, Outcome> {
+    let mut expected = BTreeMap::new();
+    for instance in 0..20 {
+        let far = instance % 2 == 0;
+        for copy in 0..3 {
+            let name = if far { format!("{copy}/{instance:02}") } else { format!("1/{instance:02}-{copy}") };
+            let size = if copy == 1 { 10 } else { 200_000 };
+            let elements = Elements::ct("1.2", "1.2.3", &format!("1.2.3.{instance}")).with(
+                0x7fe0,
+                0x0010,
+                VR::OW,
+                Content::Words(vec![7; size]),
+            );
+            let syntax = Syntax::NATIVE[instance % 3];
+            let bytes = if instance % 5 == 4 { elements.dataset(syntax) } else { elements.part10(syntax) };
+            std::fs::create_dir_all(folder.join(&name).parent().unwrap()).unwrap();
+            std::fs::write(folder.join(&name), bytes).unwrap();
+            let outcome = match copy {
+                0 => Outcome::Stored,
+                1 => refused(0x0111),
+                _ => Outcome::Present,
+            };
+            expected.insert(name, outcome);
+        }
+    }
+    // refused, so what comes after it under its UID is stored
+    let whole = Elements::ct("1.2", "1.2.3", "1.2.3.99").part10(Syntax::Explicit);
+    std::fs::write(folder.join("0/cut"), &whole[..whole.len() - 5]).unwrap();
+    std::fs::write(folder.join("1/whole"), whole).unwrap();
+    std::fs::write(folder.join("0/notes.txt"), "not DICOM").unwrap();
+    expected.insert("0/cut".to_owned(), refused(0xC000));
+    expected.insert("0/notes.txt".to_owned(), refused(0xC000));
+    expected.insert("1/whole".to_owned(), Outcome::Stored);
+    expected
+}
+
+fn refused(reason: u16) -> Outcome {
+    Outcome::Refused { reason: Some(reason), comment: None }
+}
+
+/// The outcome of each file by its path, without what the server adds in words.
+fn by_path(report: &Report, folder: &Path) -> BTreeMap<String, Outcome> {
+    let mut outcomes = BTreeMap::new();
+    for (outcome, files) in report.outcomes() {
+        let outcome = match outcome {
+            Outcome::Refused { reason: Some(reason), .. } => refused(*reason),
+            other => other.clone(),
+        };
+        assert!(files.is_sorted());
+        for file in files {
+            let path = file.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
+            assert_eq!(outcomes.insert(path, outcome.clone()), None);
+        }
+    }
+    outcomes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_the_files_of_one_instance_the_first_is_stored_however_many_requests_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected = contended(folder.path());
+    for parallel in [1, 3, 16] {
+        let server = TestServer::start(BackEnds::Local).await;
+        let arguments = StoreArgs { parallel, ..arguments(&folder, &server.root()) };
+        let report = send(&arguments).await.unwrap();
+        assert_eq!(by_path(&report, folder.path()), expected, "{parallel} at once");
+        assert_eq!(server.instances_counted().await, 21, "{parallel} at once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sending_the_corpus_as_a_folder_has_the_expected_outcome_for_each_file() {
+    let Some(corpus) = Corpus::find() else { return report("sent", 0) };
+    let outcome = |expected| match expected {
+        Expected::Stored => Outcome::Stored,
+        Expected::Duplicate => Outcome::Present,
+        Expected::Refused(reason) => refused(reason),
+    };
+    let server = TestServer::start(BackEnds::Local).await;
+    let arguments = StoreArgs { paths: vec![corpus.folder.clone()], to: server.root(), parallel: 3, json: false };
+    let mut outcomes = by_path(&send(&arguments).await.unwrap(), &corpus.folder);
+    let mut wrong = Vec::new();
+    for file in &corpus.files {
+        let got = outcomes.remove(&file.path);
+        if got.as_ref() != Some(&outcome(file.expected)) {
+            wrong.push(format!("{}: {:?} expected, {got:?}", file.path, file.expected));
+        }
+    }
+    assert!(wrong.is_empty(), "{} are wrong:\n{}\n", wrong.len(), wrong.join("\n"));
+    // what describes the corpus is no image
+    assert!(outcomes.values().all(|outcome| *outcome == refused(0xC000)), "{outcomes:?}");
+    report("sent", corpus.files.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

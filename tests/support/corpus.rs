@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// The files that tests may read, in the order of their paths.
 pub struct Corpus {
-    folder: PathBuf,
+    /// Where they are.
+    pub folder: PathBuf,
     /// One row per file.
     pub files: Vec<CorpusFile>,
 }

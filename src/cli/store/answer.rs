@@ -2,7 +2,7 @@
 //! ([PS3.18 I.2](https://dicom.nema.org/medical/dicom/current/output/chtml/part18/sect_I.2.html)).
 //!
 //! The dataset names instances by their UIDs, and parts that it could not read not at all; which part was meant is not
-//! said. So a file is found by its UID; the rest by its order, if that leaves no doubt. Where doubt is left the file is
+//! said. So a file is found by its UIDs; the rest by its order, if that leaves no doubt. Where doubt is left the file is
 //! sent again alone, which works with every server.
 
 use super::report::Outcome;
@@ -25,18 +25,18 @@ struct Entry {
 
 /// The outcome of each file of a request, in their order; `None` where the answer leaves it open.
 ///
-/// `uids` are the SOP Instance UIDs as far as they are known.
-pub fn assign(dataset: &Value, uids: &[Option<String>]) -> Vec<Option<Outcome>> {
+/// `files` are the SOP Instance UIDs by which each may be named.
+pub fn assign(dataset: &Value, files: &[Vec<String>]) -> Vec<Option<Outcome>> {
     let mut entries: Vec<Entry> = [REFERENCED_SOP_SEQUENCE, FAILED_SOP_SEQUENCE, OTHER_FAILURES_SEQUENCE]
         .into_iter()
         .flat_map(|sequence| items(dataset, sequence).iter().map(move |item| entry(sequence, item)))
         .collect();
-    if let [_] = uids {
+    if let [_] = files {
         // all that is said is said about it; a failure counts more
         let entry = entries.into_iter().max_by_key(|entry| entry.sequence != REFERENCED_SOP_SEQUENCE);
         return vec![entry.map(|entry| entry.outcome)];
     }
-    let mut outcomes: Vec<Option<Outcome>> = uids.iter().map(|uid| by_uid(uid.as_ref(), uids, &mut entries)).collect();
+    let mut outcomes: Vec<Option<Outcome>> = files.iter().map(|uids| by_uids(uids, files, &mut entries)).collect();
     let open: Vec<&mut Option<Outcome>> = outcomes.iter_mut().filter(|outcome| outcome.is_none()).collect();
     let of_one_kind = entries.windows(2).all(|pair| match pair {
         [one, other] => one.sequence == other.sequence && one.uid.is_none() == other.uid.is_none(),
@@ -50,17 +50,14 @@ pub fn assign(dataset: &Value, uids: &[Option<String>]) -> Vec<Option<Outcome>> 
     outcomes
 }
 
-/// Takes the entry of a UID, if file and entry are the only ones with it.
-fn by_uid(uid: Option<&String>, uids: &[Option<String>], entries: &mut Vec<Entry>) -> Option<Outcome> {
-    let uid = uid?;
-    let is_it = |entry: &Entry| entry.uid.as_ref() == Some(uid);
-    let files = uids.iter().filter(|other| other.as_ref() == Some(uid)).count();
+/// Takes the entry of a file, if file and entry are the only ones with their UID.
+fn by_uids(uids: &[String], files: &[Vec<String>], entries: &mut Vec<Entry>) -> Option<Outcome> {
+    let is_it = |entry: &Entry| entry.uid.as_ref().is_some_and(|uid| uids.contains(uid));
     let named = entries.iter().filter(|entry| is_it(entry)).count();
-    if files != 1 || named != 1 {
-        return None;
-    }
     let position = entries.iter().position(is_it)?;
-    Some(entries.remove(position).outcome)
+    let uid = entries.get(position)?.uid.as_ref()?;
+    let claimed = files.iter().filter(|uids| uids.contains(uid)).count();
+    (named == 1 && claimed == 1).then(|| entries.remove(position).outcome)
 }
 
 fn items<'a>(dataset: &'a Value, sequence: &str) -> &'a [Value] {
@@ -111,30 +108,6 @@ pub fn meaning(reason: u16) -> &'static str {
     }
 }
 
-/// The SOP Instance UID (0002,0003) of the file meta information at the start of a file.
-///
-/// File meta information is always explicit little endian ([PS3.10 7.1](https://dicom.nema.org/medical/dicom/current/output/chtml/part10/chapter_7.html)).
-pub fn uid_of_file(head: &[u8]) -> Option<String> {
-    let mut rest = head.get(128..)?.strip_prefix(b"DICM")?;
-    loop {
-        let [g0, g1, e0, e1, vr @ .., l0, l1] = rest.first_chunk::<8>()?;
-        let tag = (u16::from_le_bytes([*g0, *g1]), u16::from_le_bytes([*e0, *e1]));
-        let (start, length) = match vr {
-            b"OB" | b"UN" => (12, usize::try_from(u32::from_le_bytes(*rest.get(8..)?.first_chunk()?)).ok()?),
-            _ => (8, usize::from(u16::from_le_bytes([*l0, *l1]))),
-        };
-        let value = rest.get(start..)?.get(..length)?;
-        match tag {
-            (2, 3) => {
-                let text = std::str::from_utf8(value).ok()?.trim_end_matches(['\0', ' ']);
-                return (!text.is_empty()).then(|| text.to_owned());
-            }
-            (2, 0..=2) => rest = rest.get(start..)?.get(length..)?,
-            _ => return None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,8 +140,9 @@ mod tests {
         Outcome::Refused { reason: Some(reason), comment: None }
     }
 
-    fn uids(uids: &[&str]) -> Vec<Option<String>> {
-        uids.iter().map(|uid| (!uid.is_empty()).then(|| (*uid).to_owned())).collect()
+    /// The UIDs of each file, apart by spaces.
+    fn files(files: &[&str]) -> Vec<Vec<String>> {
+        files.iter().map(|uids| uids.split_whitespace().map(str::to_owned).collect()).collect()
     }
 
     #[test]
@@ -179,7 +153,7 @@ mod tests {
             vec![item(None, Some((FAILURE_REASON, 0xC000)))],
         );
         assert_eq!(
-            assign(&answer, &uids(&["1", "", "2", "3"])),
+            assign(&answer, &files(&["1", "", "9 2", "3 8"])),
             [
                 Some(Outcome::Warned { reason: 0xB000, comment: None }),
                 Some(refused(0xC000)),
@@ -187,7 +161,7 @@ mod tests {
                 Some(Outcome::Stored)
             ]
         );
-        assert_eq!(assign(&json!([answer]), &uids(&["1", "", "2", "3"])).iter().flatten().count(), 4);
+        assert_eq!(assign(&json!([answer]), &files(&["1", "", "2", "3"])).iter().flatten().count(), 4);
     }
 
     #[test]
@@ -195,38 +169,20 @@ mod tests {
         // two parts under one UID, one stored and one refused: which is not said
         let answer =
             dataset(vec![item(Some("1"), None)], vec![item(Some("1"), Some((FAILURE_REASON, 0x0111)))], vec![]);
-        assert_eq!(assign(&answer, &uids(&["1", "1"])), [None, None]);
+        assert_eq!(assign(&answer, &files(&["1", "1"])), [None, None]);
         // both stored: nothing to tell apart
         let answer = dataset(vec![item(Some("1"), None), item(Some("1"), None)], vec![], vec![]);
-        assert_eq!(assign(&answer, &uids(&["1", "1"])), [Some(Outcome::Stored), Some(Outcome::Stored)]);
+        assert_eq!(assign(&answer, &files(&["1", "1"])), [Some(Outcome::Stored), Some(Outcome::Stored)]);
         // an answer that says too little
         let answer = dataset(vec![item(Some("1"), None)], vec![], vec![]);
-        assert_eq!(assign(&answer, &uids(&["1", "2", ""])), [Some(Outcome::Stored), None, None]);
-        assert_eq!(assign(&json!("nonsense"), &uids(&["1", "2"])), [None, None]);
+        assert_eq!(assign(&answer, &files(&["1", "2", ""])), [Some(Outcome::Stored), None, None]);
+        assert_eq!(assign(&json!("nonsense"), &files(&["1", "2"])), [None, None]);
     }
 
     #[test]
     fn one_file_takes_whatever_is_said() {
         let answer = dataset(vec![], vec![item(Some("other"), Some((FAILURE_REASON, 0xA700)))], vec![]);
-        assert_eq!(assign(&answer, &uids(&["1"])), [Some(refused(0xA700))]);
-        assert_eq!(assign(&json!({}), &uids(&["1"])), [None]);
-    }
-
-    #[test]
-    fn the_uid_is_read_from_the_file_meta_information() {
-        let mut head = vec![0; 128];
-        head.extend_from_slice(b"DICM");
-        head.extend_from_slice(b"\x02\0\0\0UL\x04\0\x50\0\0\0");
-        head.extend_from_slice(b"\x02\0\x01\0OB\0\0\x02\0\0\0\0\x01");
-        head.extend_from_slice(b"\x02\0\x02\0UI\x04\x001.2\0");
-        let before = head.len();
-        head.extend_from_slice(b"\x02\0\x03\0UI\x06\x001.2.3\0");
-        assert_eq!(uid_of_file(&head).as_deref(), Some("1.2.3"));
-        for end in 0..head.len() {
-            assert_eq!(uid_of_file(&head[..end]), None);
-        }
-        head.truncate(before);
-        head.extend_from_slice(b"\x08\0\x18\0UI\x06\x001.2.3\0");
-        assert_eq!(uid_of_file(&head), None);
+        assert_eq!(assign(&answer, &files(&["1"])), [Some(refused(0xA700))]);
+        assert_eq!(assign(&json!({}), &files(&["1"])), [None]);
     }
 }

@@ -40,8 +40,11 @@ pub fn find(paths: &[PathBuf]) -> Result<Found> {
             .map_err(|error| Error::bad_request(format!("`{}` cannot be read: {error}", path.display())))?;
         if metadata.is_dir() {
             walk(path, &mut found, &mut seen);
-        } else {
+        } else if metadata.is_file() {
             found.files.push(FileToSend { path: path.clone(), size: metadata.len() });
+        } else {
+            // a pipe can be read only once, and a request may have to be sent again
+            found.unreadable.push((path.clone(), "neither a file nor a folder".to_owned()));
         }
     }
     Ok(found)
@@ -85,13 +88,13 @@ fn visible(folder: &Path, found: &mut Found) -> io::Result<Vec<PathBuf>> {
     Ok(entries)
 }
 
-/// Cuts the files into groups.
-pub fn groups(mut files: &[FileToSend]) -> Vec<&[FileToSend]> {
+/// Cuts files into groups by their sizes.
+pub fn groups<F>(mut files: &[F], size: impl Fn(&F) -> u64) -> Vec<&[F]> {
     let mut groups = Vec::new();
     while !files.is_empty() {
         let mut bytes = 0u64;
-        let fits = |file: &&FileToSend| {
-            bytes = bytes.saturating_add(file.size);
+        let fits = |file: &&F| {
+            bytes = bytes.saturating_add(size(file));
             bytes <= GROUP_BYTES
         };
         let count = files.iter().take(GROUP_FILES).take_while(fits).count().max(1);
@@ -121,15 +124,16 @@ mod tests {
             found.files.iter().map(|file| file.path.strip_prefix(root).unwrap().to_str().unwrap()).collect();
         assert_eq!(names, ["a", "b/1", "b/c/2", ".hidden"]);
         assert_eq!((found.hidden, found.unreadable.len()), (2, 1));
+        let device = find(&["/dev/null".into()]).unwrap();
+        assert_eq!((device.files.len(), device.unreadable.len()), (0, 1));
         assert!(find(&[root.join("missing")]).unwrap_err().message().contains("missing"));
     }
 
     #[test]
     fn groups_keep_to_both_limits() {
-        let file = |size| FileToSend { path: PathBuf::new(), size };
-        let files: Vec<_> = [vec![file(1); 40], vec![file(40 << 20); 3], vec![file(5 << 30)], vec![file(2)]].concat();
-        let sizes: Vec<usize> = groups(&files).into_iter().map(<[_]>::len).collect();
+        let files: Vec<u64> = [vec![1; 40], vec![40 << 20; 3], vec![5 << 30], vec![2]].concat();
+        let sizes: Vec<usize> = groups(&files, |size| *size).into_iter().map(<[_]>::len).collect();
         assert_eq!(sizes, [32, 9, 1, 1, 1, 1]);
-        assert_eq!(groups(&[]).len(), 0);
+        assert_eq!(groups(&[], |size| *size).len(), 0);
     }
 }

@@ -67,6 +67,11 @@ impl Report {
         self.files.entry(outcome).or_default().push(path);
     }
 
+    /// Puts the files of each outcome in order: answers come in any.
+    pub(super) fn sort(&mut self) {
+        self.files.values_mut().for_each(|files| files.sort_unstable());
+    }
+
     /// Whether the server has said nothing about any file.
     pub(super) fn is_empty(&self) -> bool {
         self.files.keys().all(|outcome| matches!(outcome, Outcome::Failed(_)))

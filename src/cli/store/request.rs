@@ -1,9 +1,9 @@
 //! One STOW-RS request: files as a streamed multipart body, sent again where that can help.
 
 use super::answer;
-use super::files::FileToSend;
 use super::progress::Progress;
 use super::report::Outcome;
+use super::turns::Identified;
 use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -23,8 +23,6 @@ use uuid::Uuid;
 
 /// Bytes that are read of a file at once.
 const PIECE: u64 = 512 << 10;
-/// Bytes in which the SOP Instance UID of a file is looked for.
-const HEAD: u64 = 1 << 10;
 /// Bytes of an answer that are read at most.
 const ANSWER: usize = 64 << 20;
 /// How often a request is sent.
@@ -63,7 +61,6 @@ pub enum Reply {
 struct Part {
     file: Arc<File>,
     size: u64,
-    uid: Option<String>,
 }
 
 enum Answer {
@@ -128,8 +125,8 @@ impl Client {
     }
 
     /// Sends files in one request and tells what became of each, as far as the answer says.
-    pub async fn send(&self, files: &[FileToSend], progress: &Progress) -> Result<Vec<(PathBuf, Reply)>, Stop> {
-        let paths: Vec<PathBuf> = files.iter().map(|file| file.path.clone()).collect();
+    pub async fn send(&self, files: &[Identified], progress: &Progress) -> Result<Vec<(PathBuf, Reply)>, Stop> {
+        let paths: Vec<PathBuf> = files.iter().map(|file| file.file.path.clone()).collect();
         let opened = tokio::task::spawn_blocking(move || {
             let part = |path: PathBuf| (open(&path), path);
             paths.into_iter().map(part).collect::<Vec<_>>()
@@ -137,11 +134,13 @@ impl Client {
         let opened = opened.await.map_err(|error| Stop(Error::internal("reading files failed").caused_by(error)))?;
         let mut replies = Vec::with_capacity(opened.len());
         let mut paths = Vec::new();
+        let mut uids = Vec::new();
         let mut parts = Vec::new();
-        for (part, path) in opened {
+        for ((part, path), file) in opened.into_iter().zip(files) {
             match part {
                 Ok(part) => {
                     paths.push(path);
+                    uids.push(file.uids.clone());
                     parts.push(part);
                 }
                 Err(error) => replies.push((path, Reply::Is(Outcome::Failed(format!("cannot be read: {error}"))))),
@@ -151,7 +150,6 @@ impl Client {
             return Ok(replies);
         }
         let unclear = |why: &str| Reply::Unclear(why.to_owned());
-        let uids: Vec<Option<String>> = parts.iter().map(|part| part.uid.clone()).collect();
         let parts_replies: Vec<Reply> = match self.send_until_answered(parts, progress).await? {
             Answer::Success => uids.iter().map(|_| Reply::Is(Outcome::Stored)).collect(),
             Answer::Refused(why) => uids.iter().map(|_| unclear(&why)).collect(),
@@ -279,12 +277,9 @@ async fn watched<T>(request: impl Future<Output = T>, sent: &AtomicU64, progress
 }
 
 fn open(path: &std::path::Path) -> io::Result<Part> {
-    let mut file = File::open(path)?;
+    let file = File::open(path)?;
     let size = file.metadata()?.len();
-    let mut head = Vec::new();
-    (&file).take(HEAD).read_to_end(&mut head)?;
-    file.rewind()?;
-    Ok(Part { file: Arc::new(file), size, uid: answer::uid_of_file(&head) })
+    Ok(Part { file: Arc::new(file), size })
 }
 
 enum Piece {
