@@ -226,9 +226,7 @@ async fn what_is_dropped_at_any_stage_leaves_nothing() {
                 upload
             };
             drop(unnamed().await);
-            unnamed().await.abort().await;
             drop(named().await);
-            named().await.abort().await;
             assert_eq!(unnamed().await.finish(receipt(&content)).await.unwrap_err().kind(), ErrorKind::Internal);
             drop(stage(&place.storage, &key(2), &content, MIB).await);
             let staged = vec![

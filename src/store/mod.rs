@@ -243,7 +243,7 @@ impl ObjectStorage {
 
 /// An object that is being received.
 ///
-/// Dropped or aborted, it leaves nothing.
+/// Dropped, it leaves nothing.
 #[derive(Debug)]
 pub struct Upload {
     to: UploadTo,
@@ -292,12 +292,6 @@ impl Upload {
 
     fn check_whole(&self) -> Result<()> {
         if self.whole { Ok(()) } else { Err(Error::internal("an object was continued after a write that failed")) }
-    }
-
-    /// Removes what was received. Dropping does the same, and both in the background.
-    #[allow(clippy::unused_async, reason = "may have to wait in another back end")]
-    pub async fn abort(self) {
-        drop(self);
     }
 }
 
