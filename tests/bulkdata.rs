@@ -12,6 +12,7 @@ const BASE: &str = "/studies/1.2/series/1.2.3/instances/1.2.3.4";
 on_both_stacks!(
     every_bulk_data_uri_leads_to_its_value,
     encapsulated_pixel_data_leave_as_frames,
+    pixel_data_of_thousands_of_frames_leave_as_as_many_parts,
     the_form_is_negotiated_and_what_is_not_there_is_refused,
 );
 
@@ -69,6 +70,29 @@ async fn encapsulated_pixel_data_leave_as_frames(server: TestServer) {
     for (part, frame) in parts.iter().zip(frames) {
         assert_eq!(part.headers[0], "Content-Type: image/jpeg; transfer-syntax=1.2.840.10008.1.2.4.50");
         assert!(part.body.starts_with(frame) && part.body.len() == frame.len().next_multiple_of(2));
+    }
+}
+
+async fn pixel_data_of_thousands_of_frames_leave_as_as_many_parts(server: TestServer) {
+    // each of another content, so that none can stand for another
+    let frames: Vec<Vec<u8>> = (0..2500_u32).map(|n| n.to_le_bytes().repeat(1 + n as usize % 7)).collect();
+    let frames: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
+    let file = Elements::ct("1.2", "1.2.3", "1.2.3.4").encapsulated(&frames).part10(Syntax::JPEG);
+    assert_eq!(server.store(&[file]).await.status, 200);
+    let answer = server.read(&format!("{BASE}/bulkdata/7FE00010"), "*/*").await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let boundary = answer.content_type.split_once("boundary=").unwrap().1.trim_matches('"');
+    assert!(
+        answer.body.ends_with(format!("\r\n--{boundary}--\r\n").as_bytes()),
+        "the last part is followed by the end"
+    );
+    let parts = answer.parts();
+    assert_eq!(parts.len(), frames.len());
+    for (index, (part, frame)) in parts.iter().zip(frames).enumerate() {
+        let number = index + 1;
+        assert!(part.body == frame, "frame {number}: {:?}", part.body);
+        let url = format!("{}{BASE}/frames/{number}", server.root());
+        assert_eq!(part.header("Content-Location"), Some(url.as_str()));
     }
 }
 
