@@ -103,7 +103,7 @@ const MAY_SLEEP: &[(&str, &str)] = &[("tests/durability.rs", "the server is kill
 /// Functions known to be over the limit, as `file::name` with their lines: they may shrink, not grow.
 const LONG_FUNCTIONS: &[(&str, usize)] = &[];
 /// Files known to be over the limit, with their lines without tests: they may shrink, not grow.
-const LONG_FILES: &[(&str, usize)] = &[("src/dicom/tokens.rs", 502), ("src/http/multipart/reader.rs", 557)];
+const LONG_FILES: &[(&str, usize)] = &[("src/http/multipart/reader.rs", 557)];
 const FUNCTION_LINES: usize = 70;
 const FILE_LINES: usize = 500;
 

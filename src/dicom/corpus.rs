@@ -105,19 +105,16 @@ fn every_file_is_read_or_refused_for_what_is_wrong_with_it() {
         ("broken/rtplan_truncated.dcm", "truncated at byte 2129"),
         ("broken/syn_enc_fragment_overrun.dcm", "truncated at byte 674"),
         ("broken/syn_enc_no_delimiter.dcm", "truncated at byte 676"),
-        ("broken/syn_nested_open_200.dcm", "over the limit at byte 1934: depth of nested sequences"),
+        ("broken/syn_nested_open_200.dcm", "nesting of sequences over the limit at byte 1934"),
         ("broken/syn_png.dcm", "not DICOM"),
         ("broken/syn_preamble_only.dcm", "truncated at byte 132"),
         ("broken/syn_text.dcm", "not DICOM"),
-        ("broken/syn_trailing_garbage.dcm", "malformed at byte 678: neither item nor delimiter in a sequence"),
+        ("broken/syn_trailing_garbage.dcm", "neither item nor delimiter at byte 678"),
         ("broken/syn_truncated_element_header.dcm", "truncated at byte 429"),
         ("broken/syn_truncated_meta.dcm", "truncated at byte 170"),
         ("broken/syn_truncated_value.dcm", "truncated at byte 663"),
         ("broken/syn_zero_bytes.dcm", "not DICOM"),
-        (
-            "broken/fuzz/001_gdcm_sig6_dcd1231a.dcm",
-            "malformed at byte 366: neither fragment nor delimiter in encapsulated pixel data",
-        ),
+        ("broken/fuzz/001_gdcm_sig6_dcd1231a.dcm", "neither fragment nor delimiter at byte 366"),
         ("broken/fuzz/017_dcdump_hang_00ad9029.dcm", "truncated at byte 2968"),
     ];
     let files = files();

@@ -5,7 +5,7 @@
 
 use dicom_core::{Tag, VR};
 
-use crate::dicom::events::{ElementHeader, Limits, ParseError, Sink};
+use crate::dicom::events::{Bound, ElementHeader, Limits, ParseError, Sink};
 use crate::dicom::fragments::{DOUBLE_FLOAT_PIXEL_DATA, FLOAT_PIXEL_DATA, pixel_word};
 use crate::dicom::header::Form;
 use crate::dicom::stream::{FrontReader, Stream};
@@ -240,7 +240,7 @@ impl Sink for Writer {
         if !dropped {
             let vr = if length > LONGEST_SHORT && !vr::has_long_length(header.vr) { VR::UN } else { header.vr };
             let Some(even) = length.checked_add(length % 2).filter(|even| *even != UNDEFINED) else {
-                return Err(ParseError::Limit { position: header.position, what: "length of a value" });
+                return Err(ParseError::limit(header.position, Bound::Value));
             };
             put_header(&mut self.out, header.tag, vr, even);
         }
@@ -307,7 +307,7 @@ impl Sink for Writer {
 
     fn fragment(&mut self, position: u64, length: u32) -> Result<(), ParseError> {
         let Some(even) = length.checked_add(length % 2).filter(|even| *even != UNDEFINED) else {
-            return Err(ParseError::Limit { position, what: "length of a fragment" });
+            return Err(ParseError::limit(position, Bound::Fragment));
         };
         self.open = Value { length, word: 1, vr: Some(VR::OB), ..Value::default() };
         put_item(&mut self.out, ITEM, even);

@@ -11,7 +11,7 @@
 
 use dicom_core::{Tag, VR};
 
-use crate::dicom::events::{ElementHeader, ParseError};
+use crate::dicom::events::{Bound, ElementHeader, ParseError};
 use crate::dicom::frames::{EncapsulatedFrames, FrameIndex, NativeFrames};
 use crate::dicom::transfer_syntax;
 use crate::dicom::uid::TransferSyntaxUid;
@@ -208,7 +208,7 @@ impl FrameScanner {
             let marks = u64::from(ends.starts()) << 1 | u64::from(ends.ends());
             varint::put(&mut notes.packed, u64::from(ends.length) << 2 | marks);
             if notes.packed.len() > NOTES_LIMIT {
-                return Err(ParseError::Limit { position, what: "number of fragments" });
+                return Err(ParseError::limit(position, Bound::Fragments));
             }
         }
         Ok(())

@@ -193,7 +193,7 @@ impl HeaderReader {
         let identity = header.identity()?;
         if early.is_some_and(|early| early != identity) {
             // a UID came twice with different values, and the stream may be stored already under the first
-            return Err(ParseError::Malformed { position: 0, what: "two different identities" }.into());
+            return Err(IdentityError::Ambiguous.into());
         }
         Ok(header)
     }
@@ -277,7 +277,8 @@ mod tests {
     use dicom_core::{Tag, VR};
 
     use super::{Content, Extent, Header, HeaderError, HeaderLimits, HeaderReader};
-    use crate::dicom::events::ParseError;
+    use crate::dicom::events::{Bound, ParseError};
+    use crate::dicom::identity::IdentityError;
     use crate::dicom::samples::{self, BIG, EXPLICIT, UNDEFINED, Writer};
     use crate::dicom::transfer_syntax::{EXPLICIT_BIG, EXPLICIT_LITTLE};
     use crate::dicom::vr::PIXEL_DATA;
@@ -323,7 +324,7 @@ mod tests {
             );
         });
         let error = read(&file, HeaderLimits::default()).unwrap_err();
-        assert!(matches!(error, HeaderError::Parse(ParseError::Limit { what: "length of a value", .. })));
+        assert!(matches!(error, HeaderError::Parse(ParseError::Limit { what: Bound::Value, .. })));
     }
 
     #[test]
@@ -362,7 +363,7 @@ mod tests {
         reader.push(&dataset[dataset.len() - 1..]).unwrap();
         assert_eq!(reader.identity().unwrap().key.series.as_str(), "1.2.3");
         reader.push(&Writer::new(EXPLICIT).put(Tag(0x0020, 0x000E), VR::UI, b"1.9").done()).unwrap();
-        assert!(matches!(reader.finish(), Err(HeaderError::Parse(ParseError::Malformed { .. }))));
+        assert_eq!(reader.finish().unwrap_err(), HeaderError::Identity(IdentityError::Ambiguous));
     }
 
     #[test]
@@ -402,7 +403,7 @@ mod tests {
         let mut reader = HeaderReader::new(HeaderLimits { bytes: 1 << 20, ..HeaderLimits::default() });
         reader.push(&samples::part10(EXPLICIT_LITTLE)).unwrap();
         let refused = (0..1000).find_map(|_| reader.push(&tiny).err());
-        assert!(matches!(refused, Some(ParseError::Limit { what: "size of the attributes", .. })));
+        assert!(matches!(refused, Some(ParseError::Limit { what: Bound::Attributes, .. })));
         // once refused, refused for good
         assert_eq!(reader.push(&tiny).err(), refused);
     }

@@ -37,6 +37,9 @@ pub enum IdentityError {
         /// What is wrong with it.
         error: UidError,
     },
+    /// A UID came twice with different values.
+    #[error("two different identities")]
+    Ambiguous,
 }
 
 fn uid_name(tag: Tag) -> &'static str {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use crate::dicom::events::{Limits, ParseError};
+use crate::dicom::events::{Bound, Flaw, Limits, ParseError};
 use crate::dicom::stream::FrontReader;
 
 /// Bytes inflated at a time.
@@ -52,7 +52,7 @@ impl Inflate {
             chunk = &chunk[read..];
             let blown_up = self.produced > FREE && self.produced / self.limits.inflation.max(1) > self.consumed;
             if blown_up || self.produced > self.limits.inflated {
-                return Err(ParseError::Limit { position: self.produced, what: "inflated size" });
+                return Err(ParseError::limit(self.produced, Bound::Inflated));
             }
             if written > 0 {
                 each(&self.output[..written])?;
@@ -67,7 +67,7 @@ impl Inflate {
         let status = self
             .decoder
             .decompress(chunk, &mut self.output, FlushDecompress::None)
-            .map_err(|_| ParseError::Malformed { position: self.produced, what: "not a deflate stream" })?;
+            .map_err(|_| ParseError::malformed(self.produced, Flaw::NotDeflate))?;
         self.ended = matches!(status, Status::StreamEnd);
         let read = self.decoder.total_in() - before_in;
         let written = self.decoder.total_out() - before_out;

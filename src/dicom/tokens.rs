@@ -5,7 +5,7 @@
 
 use dicom_core::{Tag, VR};
 
-use crate::dicom::events::{ElementHeader, Limits, ParseError, Sink};
+use crate::dicom::events::{Bound, ElementHeader, Flaw, Limits, ParseError, Sink};
 use crate::dicom::nesting::{Frame, Kind, OPEN};
 use crate::dicom::transfer_syntax::Encoding;
 use crate::dicom::vr::{self, Context, Named, PIXEL_DATA};
@@ -139,7 +139,7 @@ impl Parser {
                 State::Rest(left) => self.skip(left, &mut chunk, sink)?,
                 State::Padding => {
                     if let Some(index) = chunk.iter().position(|byte| *byte != 0) {
-                        return Err(malformed(self.position + index as u64, "garbage after the data set"));
+                        return Err(ParseError::malformed(self.position + index as u64, Flaw::Garbage));
                     }
                     self.position += chunk.len() as u64;
                     chunk = &[];
@@ -293,14 +293,14 @@ impl Parser {
         if self.stack.len() == 1 && decoded.tag != ITEM && decoded.length == 0 {
             Ok(())
         } else {
-            Err(malformed(self.position, "an item or delimiter where an element should be"))
+            Err(ParseError::malformed(self.position, Flaw::StrayItem))
         }
     }
 
     fn begin_value<S: Sink>(&mut self, header: &ElementHeader, sink: &mut S) -> Result<(), ParseError> {
         let length = header.length.unwrap_or(0);
         if self.position + u64::from(length) > self.top().bound {
-            return Err(malformed(self.position, "an element reaches beyond its sequence"));
+            return Err(ParseError::malformed(self.position, Flaw::ElementOverrun));
         }
         sink.element(header)?;
         if matches!(header.tag, PIXEL_REPRESENTATION | LUT_DESCRIPTOR) {
@@ -376,7 +376,7 @@ impl Parser {
             SEQUENCE_DELIMITER => Ok(()),
             // after an item of defined length, which needs none
             ITEM_DELIMITER if length == 0 => Ok(()),
-            _ => Err(malformed(self.position - 8, "neither item nor delimiter in a sequence")),
+            _ => Err(ParseError::malformed(self.position - 8, Flaw::NoItem)),
         }
     }
 
@@ -396,8 +396,8 @@ impl Parser {
                 self.stack.pop();
                 sink.fragments_end(self.position)
             }
-            ITEM => Err(malformed(self.position - 8, "a fragment of impossible length")),
-            _ => Err(malformed(self.position - 8, "neither fragment nor delimiter in encapsulated pixel data")),
+            ITEM => Err(ParseError::malformed(self.position - 8, Flaw::FragmentLength)),
+            _ => Err(ParseError::malformed(self.position - 8, Flaw::NoFragment)),
         }
     }
 
@@ -423,11 +423,11 @@ impl Parser {
         let frame = self.top();
         // each level is a sequence and an item
         if self.stack.len() / 2 >= self.limits.depth {
-            return Err(ParseError::Limit { position: self.position, what: "depth of nested sequences" });
+            return Err(ParseError::limit(self.position, Bound::Depth));
         }
         let end = header.length.map_or(OPEN, |length| self.position + u64::from(length));
         if end != OPEN && end > frame.bound {
-            return Err(malformed(self.position, "a sequence reaches beyond the one around it"));
+            return Err(ParseError::malformed(self.position, Flaw::SequenceOverrun));
         }
         self.stack.push(Frame { kind, end, bound: frame.bound.min(end), first: true, ..frame });
         Ok(())
@@ -448,7 +448,7 @@ impl Parser {
                         sink.sequence_end()?;
                     }
                     Kind::Sequence | Kind::Fragments if self.position >= frame.bound => {
-                        return Err(malformed(self.position, "a sequence is not delimited in the one around it"));
+                        return Err(ParseError::malformed(self.position, Flaw::NoDelimiter));
                     }
                     Kind::Root | Kind::Item | Kind::Sequence | Kind::Fragments => break,
                 }
@@ -460,7 +460,7 @@ impl Parser {
     fn count(&mut self) -> Result<(), ParseError> {
         self.elements += 1;
         if self.elements > self.limits.elements {
-            return Err(ParseError::Limit { position: self.position, what: "number of elements" });
+            return Err(ParseError::limit(self.position, Bound::Elements));
         }
         let top = self.stack.len() - 1;
         let frame = &mut self.stack[top];
@@ -475,7 +475,7 @@ impl Parser {
         self.pending_length = 0;
         self.position += length as u64;
         if self.position > self.top().bound {
-            return Err(malformed(self.position, "a header reaches beyond its sequence"));
+            return Err(ParseError::malformed(self.position, Flaw::HeaderOverrun));
         }
         Ok(())
     }
@@ -496,16 +496,12 @@ impl Parser {
     }
 }
 
-fn malformed(position: u64, what: &'static str) -> ParseError {
-    ParseError::Malformed { position, what }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::{Just, Strategy, any, prop_oneof};
     use proptest::{collection, proptest};
 
-    use super::{Claim, ElementHeader, Encoding, Limits, ParseError, Parser, Sink, Tag, VR};
+    use super::{Bound, Claim, ElementHeader, Encoding, Flaw, Limits, ParseError, Parser, Sink, Tag, VR};
     use crate::dicom::samples::{BIG, EXPLICIT, IMPLICIT, UNDEFINED, Writer};
 
     /// Events as text, value pieces joined.
@@ -778,25 +774,17 @@ mod tests {
             ("short item", sequence().item(9).put(PATIENT_ID, VR::LO, b"").done(), ParseError::Truncated(28)),
             ("half an item header", sequence().raw(&[0xFE, 0xFF, 0, 0xE0]).done(), ParseError::Truncated(16)),
             ("no delimiter of fragments", pixels().fragment(&[1, 2]).done(), ParseError::Truncated(30)),
-            (
-                "an element in fragments",
-                pixels().put(PATIENT_ID, VR::LO, b"").done(),
-                malformed(20, "neither fragment nor delimiter in encapsulated pixel data"),
-            ),
-            (
-                "an element in a sequence",
-                sequence().put(PATIENT_ID, VR::LO, b"").done(),
-                malformed(12, "neither item nor delimiter in a sequence"),
-            ),
+            ("an element in fragments", pixels().put(PATIENT_ID, VR::LO, b"").done(), malformed(20, Flaw::NoFragment)),
+            ("an element in a sequence", sequence().put(PATIENT_ID, VR::LO, b"").done(), malformed(12, Flaw::NoItem)),
             (
                 "an element longer than its sequence",
                 explicit().head(SEQUENCE, VR::SQ, 16).item(8).head(PATIENT_ID, VR::LO, 2).raw(b"ab").done(),
-                malformed(28, "an element reaches beyond its sequence"),
+                malformed(28, Flaw::ElementOverrun),
             ),
             (
                 "garbage",
                 explicit().put(PATIENT_ID, VR::LO, b"").raw(&[0; 9]).raw(b"x").done(),
-                malformed(17, "garbage after the data set"),
+                malformed(17, Flaw::Garbage),
             ),
         ] {
             assert_eq!(parse(EXPLICIT_CLAIM, &[&bytes]).1, Err(expected), "{what}");
@@ -809,7 +797,7 @@ mod tests {
         level.head(SEQUENCE, VR::SQ, UNDEFINED).item(UNDEFINED);
         let bytes = level.bytes.repeat(1_000_000);
         let (_, end) = parse(EXPLICIT_CLAIM, &[&bytes]);
-        assert_eq!(end, Err(ParseError::Limit { position: 64 * 20 + 12, what: "depth of nested sequences" }));
+        assert_eq!(end, Err(ParseError::Limit { position: 64 * 20 + 12, what: Bound::Depth }));
         let end = parse(EXPLICIT_CLAIM, &[&level.bytes.repeat(64)]).1;
         assert_eq!(end, Err(ParseError::Truncated(64 * 20)));
     }
@@ -820,7 +808,7 @@ mod tests {
         let mut parser = Parser::new(EXPLICIT_CLAIM, 0, limits);
         let bytes = Writer::new(EXPLICIT).put(PATIENT_ID, VR::LO, b"").done().repeat(11);
         let end = parser.push(&bytes, &mut Log::default());
-        assert_eq!(end, Err(ParseError::Limit { position: 88, what: "number of elements" }));
+        assert_eq!(end, Err(ParseError::Limit { position: 88, what: Bound::Elements }));
     }
 
     /// Data sets, well formed or not quite.

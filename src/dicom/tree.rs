@@ -2,7 +2,7 @@
 
 use dicom_core::Tag;
 
-use crate::dicom::events::{ElementHeader, ParseError, Sink};
+use crate::dicom::events::{Bound, ElementHeader, ParseError, Sink};
 use crate::dicom::fragments::{DOUBLE_FLOAT_PIXEL_DATA, FLOAT_PIXEL_DATA, FrameScanner};
 use crate::dicom::header::{Content, Dataset, Element, Extent, HeaderLimits};
 use crate::dicom::identity;
@@ -80,7 +80,7 @@ impl TreeBuilder {
     fn charge(&mut self, tree: usize, arena: usize) -> Result<(), ParseError> {
         self.tree += tree;
         if self.tree + self.arena.len() + arena > self.limits.bytes {
-            return Err(ParseError::Limit { position: self.position, what: "size of the attributes" });
+            return Err(ParseError::limit(self.position, Bound::Attributes));
         }
         Ok(())
     }
@@ -96,7 +96,7 @@ impl TreeBuilder {
         } else if length <= self.limits.value {
             Ok(true)
         } else {
-            Err(ParseError::Limit { position: header.position, what: "length of a value" })
+            Err(ParseError::limit(header.position, Bound::Value))
         }
     }
 
