@@ -123,7 +123,7 @@ fn new(study: u32, series: u32, instance: u32) -> NewInstance {
 async fn store(catalogue: &Catalogue, instances: Vec<NewInstance>) -> Result<Vec<Inserted>> {
     let lease = Uuid::now_v7();
     catalogue.take_lease(lease, LEASE).await?;
-    catalogue.insert_instances(lease, instances).await.map_err(NotInserted::into_error)
+    catalogue.insert_instances(lease, instances, catalogue.announce()).await.map_err(NotInserted::into_error)
 }
 
 async fn list(catalogue: &Catalogue, scope: Scope) -> Vec<InstanceRow> {
@@ -500,7 +500,7 @@ async fn a_batch_that_fails_does_not_spoil_those_beside_it(backend: Backend) {
     for number in 0..10 {
         let source = if number == 4 { "bad" } else { "good" };
         let instance = NewInstance { source: source.into(), ..new(1, 1, number) };
-        let mut insert = Box::pin(catalogue.insert_instances(lease, vec![instance]));
+        let mut insert = Box::pin(catalogue.insert_instances(lease, vec![instance], catalogue.announce()));
         assert!(backend == Backend::Postgres || futures_util::poll!(&mut insert).is_pending());
         waiting.push_back(insert);
     }
@@ -527,7 +527,7 @@ async fn a_dropped_insert_leaves_nothing_and_the_database_usable(backend: Backen
         Backend::Postgres => "begin; lock table instances in exclusive mode",
     })
     .await;
-    let mut insert = Box::pin(catalogue.insert_instances(lease, vec![new(1, 1, 1)]));
+    let mut insert = Box::pin(catalogue.insert_instances(lease, vec![new(1, 1, 1)], catalogue.announce()));
     assert!(futures_util::poll!(&mut insert).is_pending());
     if backend == Backend::Postgres {
         let waiting = "select 'x' from pg_locks where not granted and relation = 'instances'::regclass";
@@ -537,7 +537,10 @@ async fn a_dropped_insert_leaves_nothing_and_the_database_usable(backend: Backen
     held.execute("rollback").await;
     assert_eq!(store(&catalogue, vec![new(2, 1, 1)]).await.unwrap(), [Inserted::New]);
     assert_eq!(counters(&database).await, ["1.2.2 1 1 CT", "1.2.2.1 1 1"]);
-    assert_eq!(catalogue.insert_instances(lease, vec![new(1, 1, 1)]).await.unwrap(), [Inserted::New]);
+    assert_eq!(
+        catalogue.insert_instances(lease, vec![new(1, 1, 1)], catalogue.announce()).await.unwrap(),
+        [Inserted::New]
+    );
 }
 
 async fn an_insert_without_its_lease_is_refused(backend: Backend) {
@@ -545,12 +548,13 @@ async fn an_insert_without_its_lease_is_refused(backend: Backend) {
     let catalogue = database.open().await;
     let (lost, held) = (Uuid::now_v7(), Uuid::now_v7());
     catalogue.take_lease(held, LEASE).await.unwrap();
-    let refused = catalogue.insert_instances(lost, vec![new(1, 1, 1)]).await.unwrap_err();
+    let refused = catalogue.insert_instances(lost, vec![new(1, 1, 1)], catalogue.announce()).await.unwrap_err();
     assert!(matches!(refused, NotInserted::LeaseGone), "{refused:?}");
     assert_eq!(refused.into_error().kind(), ErrorKind::Unavailable);
     assert!(counters(&database).await.is_empty());
-    let together = catalogue.insert_instances(held, vec![new(1, 1, 1)]);
-    let (refused, stored) = tokio::join!(catalogue.insert_instances(lost, vec![new(1, 1, 2)]), together);
+    let together = catalogue.insert_instances(held, vec![new(1, 1, 1)], catalogue.announce());
+    let (refused, stored) =
+        tokio::join!(catalogue.insert_instances(lost, vec![new(1, 1, 2)], catalogue.announce()), together);
     assert!(matches!(refused, Err(NotInserted::LeaseGone)), "{refused:?}");
     assert_eq!(stored.unwrap(), [Inserted::New], "stored beside the one that was refused");
 }
@@ -582,7 +586,7 @@ async fn a_lease_is_not_taken_away_while_instances_are_stored_under_it(backend: 
     let storing = tokio::spawn(async move {
         let mut outcomes = Vec::new();
         for number in 0..40 {
-            outcomes.push(storing.insert_instances(lease, vec![new(1, 1, number)]).await.is_ok());
+            outcomes.push(storing.insert_instances(lease, vec![new(1, 1, number)], storing.announce()).await.is_ok());
         }
         outcomes
     });

@@ -96,7 +96,7 @@ fn new_instance(entry: IndexEntry, metadata: &str) -> NewInstance {
 async fn store(catalogue: &Catalogue, instances: Vec<NewInstance>) {
     let lease = Uuid::now_v7();
     catalogue.take_lease(lease, Duration::from_mins(1)).await.unwrap();
-    catalogue.insert_instances(lease, instances).await.unwrap();
+    catalogue.insert_instances(lease, instances, catalogue.announce()).await.unwrap();
 }
 
 // ---- wild values

@@ -344,11 +344,12 @@ async fn commit(shared: &Shared, lease: &Lease, batch: Vec<(usize, Prepared)>) -
         staged.push(object);
         rows.push(row);
     }
+    let coming = shared.catalogue.announce();
     let stored = match shared.store.make_durable(staged).await {
         Ok(stored) => stored,
         Err(error) => return unavailable(parts, &error),
     };
-    let failure = match shared.catalogue.insert_instances(lease.id, rows).await {
+    let failure = match shared.catalogue.insert_instances(lease.id, rows, coming).await {
         Ok(inserted) => return settle(shared, lease, parts, stored, inserted).await,
         Err(failure) => failure,
     };

@@ -10,6 +10,7 @@ use super::database::Database;
 use super::failure::is_conflict;
 use super::metadata::{Dictionaries, Dictionary};
 use super::storing::store;
+use super::writer::Coming;
 use crate::dicom::entry::IndexEntry;
 use crate::dicom::frames::StoredFrames;
 use crate::dicom::header::Form;
@@ -99,9 +100,15 @@ const TRIES: u32 = 8;
 const COMPRESS_INLINE_BYTES: usize = 64 << 10;
 
 impl Catalogue {
+    /// Says that instances will be inserted soon, when their objects are durable, so that others may be committed with them.
+    #[must_use]
+    pub fn announce(&self) -> Coming {
+        self.0.writer.as_ref().map(super::writer::Queue::announce).unwrap_or_default()
+    }
+
     /// Writes the rows of instances whose objects are durable, in one transaction. On `Ok` they are durable too.
     ///
-    /// Says for each, in order, how it came out.
+    /// Says for each, in order, how it came out. `coming` is from [`Catalogue::announce`].
     ///
     /// A future that is dropped before its commit began leaves nothing. One that is dropped later leaves either all of the
     /// batch or nothing, and cannot tell which: a caller that erases objects on the way out must not be dropped here,
@@ -113,10 +120,11 @@ impl Catalogue {
         &self,
         lease: Uuid,
         instances: Vec<NewInstance>,
+        coming: Coming,
     ) -> Result<Vec<Inserted>, NotInserted> {
         let batch = self.prepare(lease, instances).await?;
         if let Some(writer) = &self.0.writer {
-            return writer.insert(batch).await;
+            return writer.insert(batch, coming).await;
         }
         let (database, dictionaries) = (self.0.database.clone(), self.0.dictionaries.clone());
         let insert = async move { Ok(insert(&database, &dictionaries, &batch).await) };

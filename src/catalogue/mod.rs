@@ -35,6 +35,7 @@ use crate::error::Result;
 pub use insert::{Inserted, NewInstance, NotInserted};
 pub use instances::{InstanceId, InstanceMetadata, InstanceRow};
 pub use migrate::Migrated;
+pub use writer::Coming;
 
 /// The row that the first migration inserts into `partitions`; there are no others until there are tenants.
 const MAIN_PARTITION: i64 = 1;
