@@ -14,6 +14,7 @@ mod corpus_read;
 mod durability;
 mod frames;
 mod hostile;
+mod lease;
 mod metadata;
 mod openapi;
 mod processes;

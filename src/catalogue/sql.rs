@@ -126,6 +126,11 @@ impl Statement {
         self
     }
 
+    /// How many values are bound.
+    pub(in crate::catalogue) fn values(&self) -> usize {
+        self.values.len()
+    }
+
     /// Appends a statement that SQLite runs after this one. Of the parameters of both, numbered ones must be in order and each
     /// used once: where several statements go together, SQLite's driver counts parameters without numbers only.
     pub(in crate::catalogue) fn append(&mut self, next: Self) -> Result<&mut Self> {

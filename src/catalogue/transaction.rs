@@ -94,14 +94,23 @@ impl SqliteTransaction {
     }
 
     async fn fetch_each(&mut self, statements: Vec<Statement>) -> Result<Vec<Vec<Row>>> {
-        let mut rows: Vec<Vec<Row>> = statements.iter().map(|_| Vec::new()).collect();
-        self.round(statements, "", &mut rows).await.map_err(|(_, error)| error)?;
+        let mut rows = Vec::with_capacity(statements.len());
+        for round in rounds(statements) {
+            let mut fetched: Vec<Vec<Row>> = round.iter().map(|_| Vec::new()).collect();
+            self.run(round, "", &mut fetched).await.map_err(|(_, error)| error)?;
+            rows.append(&mut fetched);
+        }
         Ok(rows)
     }
 
     async fn commit_with(mut self, statements: Vec<Statement>) -> Result<(), NotInserted> {
-        let all = statements.len();
-        match self.round(statements, "commit", &mut []).await {
+        let mut rounds = rounds(statements);
+        let last = rounds.pop().unwrap_or_default();
+        for round in rounds {
+            self.run(round, "", &mut []).await.map_err(|(_, error)| error)?;
+        }
+        let all = last.len();
+        match self.run(last, "commit", &mut []).await {
             Ok(()) => {
                 self.open = false;
                 Ok(())
@@ -111,9 +120,9 @@ impl SqliteTransaction {
         }
     }
 
-    /// Runs statements and what ends them, and keeps the rows of each that has a place for them. An error comes with the number
-    /// of statements that were done before.
-    async fn round(
+    /// Runs the statements of a round and what ends them, and keeps the rows of each that has a place for them. An error comes
+    /// with the number of statements that were done before.
+    async fn run(
         &mut self,
         statements: Vec<Statement>,
         end: &str,
@@ -150,11 +159,54 @@ impl SqliteTransaction {
     }
 }
 
+/// Most statements of a round, and most values of several: each combination stays prepared, so there must be few of them.
+const TOGETHER: usize = 6;
+const VALUES: usize = 128;
+
+/// Which statements go together, in their order. One with many values goes alone, and costs more than the change of threads.
+fn rounds(statements: Vec<Statement>) -> Vec<Vec<Statement>> {
+    let mut rounds: Vec<Vec<Statement>> = Vec::new();
+    let mut values = 0;
+    for statement in statements {
+        values += statement.values();
+        match rounds.last_mut() {
+            Some(round) if values <= VALUES && round.len() < TOGETHER => round.push(statement),
+            _ => {
+                values = statement.values();
+                rounds.push(vec![statement]);
+            }
+        }
+    }
+    rounds
+}
+
 impl Drop for SqliteTransaction {
     fn drop(&mut self) {
         if self.open {
             // closing rolls back; the pool opens another
             self.connection.close_on_drop();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_statements_go_together_and_large_ones_alone() {
+        let cases: [(&[usize], &[usize]); 6] = [
+            (&[], &[]),
+            (&[20, 15], &[2]),
+            (&[3, 2, 1, 22], &[4]),
+            (&[3, 1408, 22, 44], &[1, 1, 2]),
+            (&[64, 64, 1], &[2, 1]),
+            (&[1; 14], &[6, 6, 2]),
+        ];
+        for (values, expected) in cases {
+            let statement = |values: &usize| (0..*values).fold(Statement::default(), |all, _| all.with(1));
+            let lengths: Vec<usize> = rounds(values.iter().map(statement).collect()).iter().map(Vec::len).collect();
+            assert_eq!(lengths, expected, "{values:?}");
         }
     }
 }

@@ -205,38 +205,36 @@ class SyncOrder(unittest.TestCase):
                 self.on.setdefault((call.name in SYNCS, call.on), []).append(call)
             if call.name.startswith("mkdir"):
                 self.made[call.paths()[-1]] = call
-        renames = {}
+        named = {}
         for call in calls:
-            if call.name.startswith("rename"):
-                source, target = call.paths()[-2:]
-                if named := UID.match(Path(target).name.encode()):
-                    renames.setdefault(named[0].decode(), []).append((call, source, Path(target)))
+            renamed, created = call.name.startswith("rename"), call.name == "openat" and "O_EXCL" in call.text
+            if (renamed or created) and (uid := UID.match(Path(call.paths()[-1]).name.encode())):
+                named.setdefault(uid[0].decode(), []).append((call, call.paths()))
         log = sorted(self.calls(False, f"{server.data}/index.sqlite3-wal"), key=lambda call: call.begun)
         for request, uids in requests.sent.items():
             answer = self.answer(calls, request)
             for study, series, uid in uids:
                 with self.subTest(request=request, uid=uid):
-                    rename, source, target = one(renames[uid], f"renames of {uid}")
-                    self.assertEqual(target.parent, root / "studies" / study / series)
-                    self.file_is_synced(source, rename.begun)
-                    durable = self.folders_are_synced(target.parent, root, rename)
-                    self.receipt_is_synced(target, answer.begun)
+                    call, paths = one(named[uid], f"calls that gave {uid} its name")
+                    folder = Path(paths[-1]).parent
+                    self.assertEqual(folder, root / "studies" / study / series)
+                    durable = max(self.file_is_synced(paths), self.folders_are_synced(folder, root, call))
                     self.rows_are_synced(log, server, uid, durable, answer)
 
     def calls(self, syncs, path):
         return self.on.get((syncs, str(path)), [])
 
-    def file_is_synced(self, path, before):
-        """After its last write and before it gets its name."""
-        written = max(call.ended for call in self.calls(False, path))
-        sync = first_after(self.calls(True, path), written)
-        self.assertIsNotNone(sync, f"{path} is never synced after its last write")
-        self.assertLess(sync.ended, before, f"{path} got its name before it was synced")
+    def file_is_synced(self, paths):
+        """After its last write, under whichever name it then had; when it was."""
+        written = max(call.ended for path in paths for call in self.calls(False, path))
+        sync = first_after([call for path in paths for call in self.calls(True, path)], written)
+        self.assertIsNotNone(sync, f"{paths[-1]} is never synced after its last write")
+        return sync.ended
 
-    def folders_are_synced(self, folder, root, rename):
-        """The folder after the rename, and each that was made after that; when the last was."""
+    def folders_are_synced(self, folder, root, naming):
+        """The folder after it got the name, and each that was made after that; when the last was."""
         last = 0
-        after = rename.ended
+        after = naming.ended
         while True:
             sync = first_after(self.calls(True, folder), after)
             self.assertIsNotNone(sync, f"{folder} is not synced after it got a name")
@@ -245,15 +243,6 @@ class SyncOrder(unittest.TestCase):
             if folder == root or made is None:
                 return last
             folder, after = folder.parent, made.ended
-
-    def receipt_is_synced(self, target, before):
-        log = target.parent / "receipts"
-        written = [call for call in self.calls(False, log) if target.name.encode() in call.data]
-        # a long batch of receipts is not shown to its end
-        written = written or [call for call in self.calls(False, log) if len(call.data) >= SHOWN and call.ended < before]
-        self.assertTrue(written, f"no receipt of {target.name}")
-        synced = [call for call in self.calls(True, log) if written[-1].ended < call.begun and call.ended < before]
-        self.assertTrue(synced, f"the receipt of {target.name} is not synced before the answer")
 
     def rows_are_synced(self, log, server, uid, durable, answer):
         """The log of the database holds the row only after the object is durable, and is synced as a whole before the answer."""

@@ -1,11 +1,13 @@
-//! Making a batch of files durable: every file is synced, then each gets its name, then every folder that got a name.
+//! Making a batch of files durable: every file gets its name and is synced, then every folder that got a name.
 //!
 //! The syncs of one step run beside each other, for a journalling file system commits all that wait for it at once.
+//! Receipts are not waited for: they serve to rebuild an index, and what a loss of power takes of the last seconds
+//! can be told from the object and the time of its file.
 
 use super::super::budget::Pieces;
 use super::super::receipts::{self, Receipt};
 use super::staging::StagedFile;
-use super::upload::{Content, Staged, write};
+use super::upload::{Content, Staged};
 use super::{Folder, RECEIPTS, is_missing, unavailable};
 use crate::error::Result;
 use std::collections::{BTreeMap, HashMap};
@@ -70,11 +72,6 @@ enum Ready {
     File(StagedFile),
 }
 
-enum Sync {
-    Item(Item),
-    Receipts(Arc<File>),
-}
-
 impl Folder {
     pub(in super::super) async fn make_durable(self: &Arc<Self>, staged: Vec<Staged>) -> Result<()> {
         let mut batch = Vec::with_capacity(staged.len());
@@ -100,32 +97,33 @@ impl Folder {
 
     fn commit(self: &Arc<Self>, batch: Vec<Item>) -> Result<Named> {
         let logs = append_receipts(&batch).map_err(unavailable)?;
-        let syncs = batch.into_iter().map(Sync::Item).chain(logs.values().cloned().map(Sync::Receipts)).collect();
         let folder = Arc::clone(self);
-        let files = self.in_parallel(syncs, move |sync| folder.sync(sync))?;
-        let mut named = Named { root: self.root.clone(), paths: Vec::with_capacity(files.len()) };
-        for (file, path) in files.into_iter().flatten() {
-            file.rename(&path).map_err(unavailable)?;
-            named.paths.push(path);
-        }
+        let files = self.in_parallel(batch, move |item| folder.name(item).map_err(unavailable));
+        let folders: Vec<PathBuf> = logs.into_keys().collect();
+        let files = files.inspect_err(|_| folders.iter().for_each(|folder| remove_empty(&self.root, folder)))?;
+        let paths = files.into_iter().map(StagedFile::keep).collect();
+        let named = Named { root: self.root.clone(), paths };
         let root = Arc::clone(self);
-        let folders = logs.keys().cloned().collect();
         self.in_parallel(folders, move |folder: PathBuf| root.sync_folder(&folder).map_err(unavailable))?;
         Ok(named)
     }
 
-    fn sync(&self, sync: Sync) -> Result<Option<(StagedFile, PathBuf)>> {
-        match sync {
-            Sync::Receipts(log) => log.sync_data().map_err(unavailable).map(|()| None),
-            Sync::Item(Item { path, content, .. }) => {
-                let file = match content {
-                    Ready::Memory(pieces) => write(self, None, pieces, false, self.work.running())?,
-                    Ready::File(file) => file,
-                };
-                file.file.sync_data().map_err(unavailable)?;
-                Ok(Some((file, path)))
+    /// Gives an object its name and syncs its content. One in memory is written where it is to lie: a crash may leave a part
+    /// of it there, which has no row.
+    fn name(&self, Item { path, content, .. }: Item) -> io::Result<StagedFile> {
+        let file = match content {
+            Ready::Memory(pieces) => {
+                let mut file = StagedFile::create(path, self.work.running())?;
+                pieces.write_to(&mut file.file)?;
+                file
             }
-        }
+            Ready::File(mut file) => {
+                file.rename(path)?;
+                file
+            }
+        };
+        file.file.sync_data()?;
+        Ok(file)
     }
 
     /// Does the same with all items, on a few threads of the pool; the first error is the answer.
@@ -193,7 +191,7 @@ impl Folder {
 
 /// Appends the receipts of a batch to the files of its folders, which it makes. The files stay locked, so that no
 /// folder is removed as empty before its objects have their names.
-fn append_receipts(batch: &[Item]) -> io::Result<BTreeMap<PathBuf, Arc<File>>> {
+fn append_receipts(batch: &[Item]) -> io::Result<BTreeMap<PathBuf, File>> {
     let mut lines: BTreeMap<&Path, String> = BTreeMap::new();
     for item in batch {
         let folder = item.path.parent().unwrap_or(Path::new(""));
@@ -203,7 +201,7 @@ fn append_receipts(batch: &[Item]) -> io::Result<BTreeMap<PathBuf, Arc<File>>> {
     for (folder, lines) in lines {
         let mut log = open_receipts(folder)?;
         log.write_all(lines.as_bytes())?;
-        logs.insert(folder.to_owned(), Arc::new(log));
+        logs.insert(folder.to_owned(), log);
     }
     Ok(logs)
 }
@@ -241,15 +239,20 @@ pub(super) fn remove(root: &Path, path: &Path) -> io::Result<()> {
         Err(error) if is_missing(&error) => {}
         Err(error) => return Err(error),
     }
-    let Some(folder) = path.parent() else { return Ok(()) };
-    if remove_receipts(folder).unwrap_or(false) {
-        for folder in folder.ancestors().take_while(|folder| *folder != root) {
-            if std::fs::remove_dir(folder).is_err() {
-                break;
-            }
+    path.parent().into_iter().for_each(|folder| remove_empty(root, folder));
+    Ok(())
+}
+
+/// Removes a folder in which nothing is but receipts, and its parents when nothing else is in them.
+fn remove_empty(root: &Path, folder: &Path) {
+    if !remove_receipts(folder).unwrap_or(false) {
+        return;
+    }
+    for folder in folder.ancestors().take_while(|folder| *folder != root) {
+        if std::fs::remove_dir(folder).is_err() {
+            break;
         }
     }
-    Ok(())
 }
 
 /// Removes the receipts if they are all that is left of a folder; says whether nothing is left.

@@ -5,8 +5,8 @@
 //! studies/1.2/3.4/receipts                    the receipts of the objects beside it
 //! staging/{process}/{n}                       what is being received; staging/{process}.lock is locked while the process lives
 //! ```
-//! A key names a whole object or nothing, also after a loss of power: files are synced, then renamed, then their folders
-//! are synced ([`durable`]). Several processes may share the folder.
+//! When objects are said to be durable, they survive a loss of power under their keys: their files and folders are synced
+//! ([`durable`]). Before that a crash may leave anything, which no row names. Several processes may share the folder.
 
 mod durable;
 mod staging;

@@ -77,7 +77,7 @@ fn remove_abandoned(parent: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A file that is removed when dropped, unless it was given a name.
+/// A file that is removed when dropped, unless it is kept.
 #[derive(Debug)]
 pub(super) struct StagedFile {
     pub(super) file: File,
@@ -92,11 +92,16 @@ impl StagedFile {
         Ok(Self { file, path, _running: running })
     }
 
-    /// Gives the file its name.
-    pub(super) fn rename(mut self, to: &Path) -> io::Result<()> {
-        std::fs::rename(&self.path, to)?;
-        self.path = PathBuf::new();
+    /// Gives the file another name.
+    pub(super) fn rename(&mut self, to: PathBuf) -> io::Result<()> {
+        std::fs::rename(&self.path, &to)?;
+        self.path = to;
         Ok(())
+    }
+
+    /// Lets the file stay; where it is.
+    pub(super) fn keep(mut self) -> PathBuf {
+        std::mem::take(&mut self.path)
     }
 }
 

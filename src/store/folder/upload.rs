@@ -124,7 +124,7 @@ impl Upload {
 }
 
 /// Appends pieces to a staging file, which it makes if there is none.
-pub(super) fn write(
+fn write(
     folder: &Folder,
     file: Option<StagedFile>,
     pieces: Pieces,
