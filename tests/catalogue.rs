@@ -552,9 +552,11 @@ async fn an_insert_without_its_lease_is_refused(backend: Backend) {
     assert!(matches!(refused, NotInserted::LeaseGone), "{refused:?}");
     assert_eq!(refused.into_error().kind(), ErrorKind::Unavailable);
     assert!(counters(&database).await.is_empty());
-    let together = catalogue.insert_instances(held, vec![new(1, 1, 1)], catalogue.announce());
-    let (refused, stored) =
-        tokio::join!(catalogue.insert_instances(lost, vec![new(1, 1, 2)], catalogue.announce()), together);
+    // the writer of SQLite waits for the one that is announced and commits both together
+    let (first, second) = (catalogue.announce(), catalogue.announce());
+    let refused = catalogue.insert_instances(lost, vec![new(1, 1, 2)], first);
+    let stored = catalogue.insert_instances(held, vec![new(1, 1, 1)], second);
+    let (refused, stored) = tokio::join!(refused, stored);
     assert!(matches!(refused, Err(NotInserted::LeaseGone)), "{refused:?}");
     assert_eq!(stored.unwrap(), [Inserted::New], "stored beside the one that was refused");
 }
@@ -585,12 +587,15 @@ async fn a_lease_is_not_taken_away_while_instances_are_stored_under_it(backend: 
     let (storing, mut sweep) = (catalogue.clone(), database.connect().await);
     let storing = tokio::spawn(async move {
         let mut outcomes = Vec::new();
-        for number in 0..40 {
-            outcomes.push(storing.insert_instances(lease, vec![new(1, 1, number)], storing.announce()).await.is_ok());
+        while !matches!(outcomes.last(), Some(false)) {
+            let instance = new(1, 1, u32::try_from(outcomes.len()).unwrap());
+            outcomes.push(storing.insert_instances(lease, vec![instance], storing.announce()).await.is_ok());
         }
         outcomes
     });
-    while counters(&database).await.is_empty() {}
+    while counters(&database).await.is_empty() {
+        assert!(!storing.is_finished(), "nothing could be stored");
+    }
     sweep.execute("delete from leases").await;
     let rows = "select cast(count(*) as text) from instances";
     let (when_taken, outcomes) = (database.query(rows).await, storing.await.unwrap());

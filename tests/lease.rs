@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{TryStreamExt as _, stream};
 use isocenter::archive::ingest::{Ingest, Ingestion};
 use isocenter::archive::limits::IngestLimits;
 use isocenter::archive::outcome::InstanceOutcome;
 use isocenter::config::StorageSettings;
 use isocenter::store::ObjectStorage;
-use tokio::time::{Instant, sleep};
 
 use crate::support::database::{Backend, TestDatabase};
 use crate::support::generate::{Elements, Syntax};
@@ -19,7 +18,10 @@ const LEASES: &str = "select id from leases order by started_at, id";
 const LONG: Duration = Duration::from_mins(5);
 
 async fn ingest(database: &TestDatabase, lease: Duration) -> Ingest {
-    let store = ObjectStorage::memory_with(&StorageSettings::default());
+    ingest_into(database, ObjectStorage::memory_with(&StorageSettings::default()), lease).await
+}
+
+async fn ingest_into(database: &TestDatabase, store: ObjectStorage, lease: Duration) -> Ingest {
     Ingest::new(database.open().await, store, IngestLimits { lease, ..IngestLimits::default() })
 }
 
@@ -73,11 +75,7 @@ async fn a_lease_is_renewed_while_its_process_lives() {
     let ingest = ingest(&database, Duration::from_millis(400)).await;
     drop(begin(&ingest).await);
     let renewed = "select 'x' from leases where expires_at > started_at + 3 * term";
-    let end = Instant::now() + LONG;
-    while database.query(renewed).await.is_empty() {
-        assert!(Instant::now() < end, "it was not renewed");
-        sleep(Duration::from_millis(20)).await;
-    }
+    while database.query(renewed).await.is_empty() {}
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,5 +93,64 @@ async fn a_process_that_lost_its_lease_refuses_what_was_begun_under_it_and_takes
         assert!(is_stored(&store(begin(&ingest).await, 1).await));
         let taken = database.query(LEASES).await;
         assert!(taken.len() == 1 && taken != lost, "{taken:?}");
+    }
+}
+
+/// Makes each commit of an instance fail: a reference that is checked at the end of the transaction only.
+fn failing_commits(backend: Backend) -> &'static [&'static str] {
+    match backend {
+        Backend::Sqlite => &[
+            "create table target (id integer primary key)",
+            "create table reference (id integer references target (id) deferrable initially deferred)",
+            "create trigger break after insert on instances begin insert into reference values (1); end",
+        ],
+        Backend::Postgres => &[
+            "create table target (id integer primary key)",
+            "create table reference (id integer references target (id) deferrable initially deferred)",
+            "create function break() returns trigger language plpgsql as \
+             'begin insert into reference values (1); return null; end'",
+            "create trigger break after insert on instances for each row execute function break()",
+        ],
+    }
+}
+
+/// Makes each insert of an instance fail.
+fn failing_inserts(backend: Backend) -> &'static [&'static str] {
+    match backend {
+        Backend::Sqlite => {
+            &["create trigger refuse before insert on instances begin select raise(abort, 'refused'); end"]
+        }
+        Backend::Postgres => &["alter table instances add constraint refuse check (size < 0) not valid"],
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_stay_only_after_a_commit_in_doubt_and_another_lease_follows() {
+    for (backend, broken, in_doubt) in [
+        (Backend::Sqlite, failing_commits(Backend::Sqlite), true),
+        (Backend::Postgres, failing_commits(Backend::Postgres), true),
+        (Backend::Sqlite, failing_inserts(Backend::Sqlite), false),
+        (Backend::Postgres, failing_inserts(Backend::Postgres), false),
+    ] {
+        let database = TestDatabase::create(backend).await;
+        let objects = ObjectStorage::memory_with(&StorageSettings::default());
+        let ingest = ingest_into(&database, objects.clone(), LONG).await;
+        drop(begin(&ingest).await);
+        let before = database.query(LEASES).await;
+        for statement in broken {
+            database.execute(statement).await;
+        }
+        let outcome = store(begin(&ingest).await, 1).await;
+        let InstanceOutcome::Refused(refusal) = outcome else { panic!("{backend:?}: {outcome:?}") };
+        assert!(refusal.transient, "{refusal:?}");
+        assert!(database.query("select sop_instance_uid from instances").await.is_empty(), "{backend:?}");
+        let left: Vec<_> = objects.list("").try_collect().await.unwrap();
+        assert_eq!(left.len(), usize::from(in_doubt), "{backend:?} {in_doubt}");
+        drop(begin(&ingest).await);
+        let after = database.query(LEASES).await;
+        assert_eq!(after.len(), before.len() + usize::from(in_doubt), "{backend:?} {in_doubt}");
+        ingest.close().await;
+        let left = if in_doubt { before } else { Vec::new() };
+        assert_eq!(database.query(LEASES).await, left, "the one in doubt is left to run out");
     }
 }

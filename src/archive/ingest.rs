@@ -72,7 +72,7 @@ impl Ingest {
 
     /// Ends storing, when all requests have ended and the object store is settled.
     pub async fn close(&self) {
-        self.0.leases.end().await;
+        self.0.leases.end(self.0.store.left_nothing()).await;
     }
 }
 
@@ -170,6 +170,10 @@ impl Ingestion {
         let commit = self.shared.runtime.spawn(async move { commit(&shared, &lease, batch).await });
         for (part, outcome) in commit.await.unwrap_or_default() {
             self.outcomes[part] = Some(outcome);
+        }
+        // there is another one when this was retired meanwhile; without one the next commit says so
+        if let Ok(lease) = self.shared.leases.current().await {
+            self.lease = lease;
         }
     }
 }
@@ -347,20 +351,24 @@ async fn commit(shared: &Shared, lease: &Lease, batch: Vec<(usize, Prepared)>) -
     let coming = shared.catalogue.announce();
     let stored = match shared.store.make_durable(staged).await {
         Ok(stored) => stored,
-        Err(error) => return unavailable(parts, &error),
+        Err(error) => {
+            // what could not be written could perhaps not be removed either
+            shared.leases.retire(lease);
+            return unavailable(parts, &error);
+        }
     };
     let failure = match shared.catalogue.insert_instances(lease.id, rows, coming).await {
         Ok(inserted) => return settle(shared, lease, parts, stored, inserted).await,
         Err(failure) => failure,
     };
-    match failure {
-        NotInserted::Failed(_) => {}
-        NotInserted::LeaseGone => shared.leases.retire(lease),
-        NotInserted::InDoubt(_) => {
-            // rows may name the objects, so they must stay: the sweep removes those that none names when the lease has run out
-            stored.into_iter().for_each(Stored::keep);
-            shared.leases.retire(lease);
-        }
+    if !matches!(failure, NotInserted::Failed(_)) {
+        shared.leases.retire(lease);
+    }
+    if matches!(failure, NotInserted::InDoubt(_)) {
+        // rows may name the objects, so they must stay: the sweep removes those that none names when the lease has run out
+        stored.into_iter().for_each(Stored::keep);
+    } else {
+        remove(shared, lease, stored).await;
     }
     unavailable(parts, &failure.into_error())
 }
@@ -376,19 +384,24 @@ async fn settle(
     let mut outcomes = Vec::with_capacity(parts.len());
     let mut losers = Vec::new();
     for ((part, object), inserted) in parts.into_iter().zip(stored).zip(inserted) {
-        if inserted != Inserted::New {
-            losers.push(object.key().clone());
+        match inserted {
+            Inserted::New => object.keep(),
+            Inserted::Identical | Inserted::Different => losers.push(object),
         }
-        object.keep();
         outcomes.push((part.number, outcome(part, inserted)));
     }
-    for key in &losers {
-        if let Err(error) = shared.store.remove(key).await {
+    remove(shared, lease, losers).await;
+    outcomes
+}
+
+/// Removes objects that got no row.
+async fn remove(shared: &Shared, lease: &Lease, objects: Vec<Stored>) {
+    for object in objects {
+        if let Err(error) = object.remove().await {
             tracing::warn!(lease = %lease.id, ?error, "an object without a row is left to the sweep");
             shared.leases.retire(lease);
         }
     }
-    outcomes
 }
 
 fn outcome(part: Part, inserted: Inserted) -> InstanceOutcome {

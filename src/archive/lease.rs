@@ -5,22 +5,25 @@
 //! under it; then it runs out, and the sweep looks for what was left.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use crate::catalogue::Catalogue;
 use crate::dicom::uid::InstanceKey;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::keys::StorageKey;
 
 /// How often a lease is renewed within its term, so that a database may be away for most of it.
 const RENEWALS: u32 = 4;
 
 /// Hands out the lease of the process.
-pub(super) struct Leases {
+pub(super) struct Leases(Arc<Inner>);
+
+struct Inner {
     catalogue: Catalogue,
     term: Duration,
     runtime: Handle,
@@ -51,63 +54,80 @@ impl Lease {
 impl Leases {
     pub(super) fn new(catalogue: Catalogue, term: Duration) -> Self {
         let runtime = Handle::current();
-        Self { catalogue, term, runtime, current: Mutex::default(), taking: tokio::sync::Mutex::default() }
+        let taking = tokio::sync::Mutex::default();
+        Self(Arc::new(Inner { catalogue, term, runtime, current: Mutex::default(), taking }))
     }
 
     /// The lease to store under, taken now if there is none.
     pub(super) async fn current(&self) -> Result<Arc<Lease>> {
-        if let Some(lease) = self.known() {
+        if let Some(lease) = self.0.known() {
             return Ok(lease);
         }
-        let _taking = self.taking.lock().await;
-        if let Some(lease) = self.known() {
+        let _taking = self.0.taking.lock().await;
+        if let Some(lease) = self.0.known() {
             return Ok(lease);
         }
         let lease = Arc::new(Lease { id: Uuid::now_v7(), objects: AtomicU64::new(0) });
-        self.catalogue.take_lease(lease.id, self.term).await?;
-        self.runtime.spawn(renew(self.catalogue.clone(), lease.id, Arc::downgrade(&lease), self.term));
-        *self.slot() = Some(Arc::clone(&lease));
+        self.0.in_time(self.0.catalogue.take_lease(lease.id, self.0.term)).await?;
+        self.0.runtime.spawn(keep(Arc::downgrade(&self.0), lease.id, Arc::downgrade(&lease), self.0.term / RENEWALS));
+        *self.0.slot() = Some(Arc::clone(&lease));
         Ok(lease)
     }
 
     /// Stores under another lease from now on.
     pub(super) fn retire(&self, lease: &Lease) {
-        let mut slot = self.slot();
-        if slot.as_ref().is_some_and(|current| current.id == lease.id) {
-            *slot = None;
-        }
+        self.0.retire(lease.id);
     }
 
-    /// Gives the lease back if nothing is stored under it any more.
-    pub(super) async fn end(&self) {
-        let lease = self.slot().take();
-        if let Some(lease) = lease.and_then(Arc::into_inner)
-            && let Err(error) = self.catalogue.end_lease(lease.id).await
+    /// Gives the lease back if nothing is stored under it any more and nothing was left.
+    pub(super) async fn end(&self, left_nothing: bool) {
+        let lease = self.0.slot().take();
+        if let Some(lease) = lease.filter(|_| left_nothing).and_then(Arc::into_inner)
+            && let Err(error) = self.0.catalogue.end_lease(lease.id).await
         {
             tracing::warn!(lease = %lease.id, ?error, "the lease of this process is left to run out");
         }
     }
+}
 
+impl Inner {
     fn known(&self) -> Option<Arc<Lease>> {
         self.slot().clone()
     }
 
-    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Arc<Lease>>> {
+    fn retire(&self, id: Uuid) {
+        let mut slot = self.slot();
+        if slot.as_ref().is_some_and(|current| current.id == id) {
+            *slot = None;
+        }
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Arc<Lease>>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection that hangs must not hang more than one renewal.
+    async fn in_time<T>(&self, answer: impl Future<Output = Result<T>>) -> Result<T> {
+        let late = |_| Error::unavailable("the index database is unavailable", "no answer in time");
+        timeout(self.term / RENEWALS, answer).await.map_err(late)?
     }
 }
 
 /// Renews a lease until nobody holds it any more.
-async fn renew(catalogue: Catalogue, id: Uuid, lease: Weak<Lease>, term: Duration) {
+async fn keep(leases: Weak<Inner>, id: Uuid, lease: Weak<Lease>, pause: Duration) {
     loop {
-        tokio::time::sleep(term / RENEWALS).await;
-        if lease.strong_count() == 0 {
-            return;
-        }
-        match catalogue.renew_lease(id).await {
+        sleep(pause).await;
+        let Some(leases) = leases.upgrade().filter(|_| lease.strong_count() > 0) else { return };
+        match leases.in_time(leases.catalogue.renew_lease(id)).await {
             Ok(true) => {}
-            // the next commit finds out too, and takes another
-            Ok(false) => return tracing::error!(lease = %id, "the lease of this process is gone"),
+            Ok(false) => {
+                leases.retire(id);
+                // given back meanwhile, if nobody holds it
+                if lease.strong_count() > 0 {
+                    tracing::error!(lease = %id, "the lease of this process is gone; it takes another");
+                }
+                return;
+            }
             Err(error) => tracing::warn!(lease = %id, ?error, "the lease of this process could not be renewed"),
         }
     }

@@ -134,6 +134,10 @@ impl Statement {
     /// Appends a statement that SQLite runs after this one. Of the parameters of both, numbered ones must be in order and each
     /// used once: where several statements go together, SQLite's driver counts parameters without numbers only.
     pub(in crate::catalogue) fn append(&mut self, next: Self) -> Result<&mut Self> {
+        let given = next.text.matches(['$', '?']).count();
+        if given != next.values.len() {
+            return Err(Error::internal("a statement of several does not have a value for each of its parameters"));
+        }
         let mut pieces = next.text.split('$');
         let text = self.text.to_mut();
         text.push_str(pieces.next().unwrap_or_default());

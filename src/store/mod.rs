@@ -29,6 +29,7 @@ use s3::Bucket;
 use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
@@ -235,6 +236,12 @@ impl ObjectStorage {
         self.budget.held()
     }
 
+    /// Whether all objects could be removed that nobody wants any more.
+    #[must_use]
+    pub fn left_nothing(&self) -> bool {
+        !self.work.left_some.load(Ordering::Relaxed)
+    }
+
     /// Waits until nothing that was begun is left to clean up: at the end of the server, when all uploads have ended.
     pub async fn settle(&self) {
         self.work.settle().await;
@@ -319,6 +326,14 @@ impl Stored {
         &self.object.as_ref().expect("only `keep` takes it, and that takes the guard too").1
     }
 
+    /// Removes the object now.
+    pub async fn remove(mut self) -> Result<()> {
+        match self.object.take() {
+            Some((storage, key)) => storage.remove(&key).await,
+            None => Ok(()),
+        }
+    }
+
     /// Lets the object stay: its row is committed.
     pub fn keep(mut self) {
         self.object = None;
@@ -331,11 +346,7 @@ impl Drop for Stored {
             let work = storage.work.clone();
             work.spawn(async move {
                 if let Err(error) = storage.remove(&key).await {
-                    tracing::warn!(
-                        key = key.as_str(),
-                        ?error,
-                        "an object without a row could not be removed; `isocenter sweep` will"
-                    );
+                    storage.work.left(&key, &error);
                 }
             });
         }
@@ -347,6 +358,8 @@ impl Drop for Stored {
 struct Work {
     runtime: Handle,
     running: Arc<Semaphore>,
+    /// An object without a row could not be removed.
+    left_some: Arc<AtomicBool>,
 }
 
 /// More than can ever run.
@@ -357,7 +370,18 @@ type Running = Option<OwnedSemaphorePermit>;
 
 impl Work {
     fn here() -> Self {
-        Self { runtime: Handle::current(), running: Arc::new(Semaphore::new(ALL as usize)) }
+        let running = Arc::new(Semaphore::new(ALL as usize));
+        Self { runtime: Handle::current(), running, left_some: Arc::default() }
+    }
+
+    /// Notes that an object without a row is there.
+    fn left(&self, key: &StorageKey, error: &Error) {
+        self.left_some.store(true, Ordering::Relaxed);
+        tracing::warn!(
+            key = key.as_str(),
+            ?error,
+            "an object without a row could not be removed; `isocenter sweep` will"
+        );
     }
 
     /// Not counted only while someone waits in [`Self::settle`].

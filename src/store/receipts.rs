@@ -1,13 +1,14 @@
 //! What is known about an object when it arrives, and the text in which it is kept beside the object.
 //!
 //! The index can be rebuilt from the objects alone, so each has a receipt next to it:
-//! - In a folder the receipts of a series are lines of one file `receipts` beside its objects, appended and synced in the
-//!   same pass as the objects. A file of its own for each object would double the number of files and cost another
-//!   sync for each; extended attributes do not survive copies and backups. A line whose object is gone means nothing.
+//! - In a folder the receipts of a series are lines of one file `receipts` beside its objects, appended before an object
+//!   gets its name and synced a moment after. A file of its own for each object would double the number of files and cost
+//!   another sync for each; extended attributes do not survive copies and backups. A line whose object is gone means nothing.
 //! - In a bucket the receipt is metadata of the object if that is sent in one request. The metadata of a multipart
 //!   upload must be given before its bytes are known, so there it is an object `{key}.receipt`.
 //!
-//! Either way a torn object is seen: its bytes do not have the digest of its receipt.
+//! Either way a torn object is seen: its bytes do not have the digest of its receipt. An object without a receipt, which a
+//! loss of power may leave in a folder, is to be trusted if a row names it only.
 
 use std::fmt::Write;
 

@@ -47,7 +47,7 @@ fn read(file: impl Read) -> io::Result<Vec<String>> {
     Ok(uids)
 }
 
-/// Takes the SOP Instance UID of the data set itself, not of one in a sequence; of several the last, as the archive does.
+/// Takes the SOP Instance UID of the data set itself, not of one in a sequence; of several the first.
 #[derive(Debug, Default)]
 struct Finder {
     /// Open sequences.
@@ -74,7 +74,7 @@ impl Sink for Finder {
     fn element_end(&mut self) -> Result<(), ParseError> {
         let uid = self.open.take().and_then(|value| String::from_utf8(value).ok());
         if let Some(uid) = uid.map(|uid| uid.trim_matches([' ', '\0']).to_owned()).filter(|uid| !uid.is_empty()) {
-            self.uid = Some(uid);
+            self.uid.get_or_insert(uid);
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ use turns::{Identified, Turns};
 /// Send DICOM files and folders to a DICOMweb server.
 ///
 /// Every file of a folder is sent, except hidden ones; what the server does not take is listed with its reason. Sending a
-/// file twice does no harm. Of several files with one SOP Instance UID the first by its path is stored.
+/// file twice does no harm. Of several files with one SOP Instance UID the first is stored: in the order of the arguments, below a folder by path.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   isocenter store scans/                     all files below a folder, to the server on this machine

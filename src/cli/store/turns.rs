@@ -20,7 +20,7 @@ pub fn identify(files: Vec<FileToSend>) -> Vec<Identified> {
     files.into_iter().map(|file| Identified { uids: identity::uids_of(&file.path), file }).collect()
 }
 
-/// Gives every file its turn; files of one turn share no UID.
+/// Gives every file its turn; files of one turn are of different instances.
 #[derive(Debug, Default)]
 pub struct Turns {
     /// The last turn of each UID, by its hash: a folder may have millions of files. Should two UIDs have the same, a file
@@ -48,11 +48,13 @@ impl Turns {
         self.later.into_values()
     }
 
+    /// By the UID of the data set, where it can be read: some programs write the same one into the file meta information of
+    /// all their files.
     fn turn(&mut self, uids: &[String]) -> u32 {
-        let hashes = uids.iter().map(|uid| self.hasher.hash_one(uid));
-        let before = hashes.clone().filter_map(|hash| self.last.get(&hash)).max();
-        let turn = before.map_or(0, |turn| turn + 1);
-        self.last.extend(hashes.map(|hash| (hash, turn)));
+        let Some(uid) = uids.first() else { return 0 };
+        let hash = self.hasher.hash_one(uid);
+        let turn = self.last.get(&hash).map_or(0, |before| before + 1);
+        self.last.insert(hash, turn);
         turn
     }
 }
@@ -71,12 +73,12 @@ mod tests {
             files.iter().map(|file| file.file.path.to_str().unwrap().to_owned()).collect()
         };
         let mut turns = Turns::default();
-        // `d` shares nothing with those of the first turn, but comes after `c`, which it shares a UID with
-        let first = [("a", &["1"][..]), ("b", &["2"]), ("c", &["1", "3"]), ("d", &["3"]), ("e", &[])];
+        // `d` has the UID of its data set for itself
+        let first = [("a", &["1"][..]), ("b", &["2"]), ("c", &["1", "3"]), ("d", &["3", "1"]), ("e", &[])];
         let second = [("f", &["4"][..]), ("g", &["2"]), ("h", &[]), ("i", &["1"])];
-        assert_eq!(names(&turns.first(first.map(file).into())), ["a", "b", "e"]);
+        assert_eq!(names(&turns.first(first.map(file).into())), ["a", "b", "d", "e"]);
         assert_eq!(names(&turns.first(second.map(file).into())), ["f", "h"]);
         let later: Vec<_> = turns.later().map(|files| names(&files)).collect();
-        assert_eq!(later, [vec!["c", "g"], vec!["d", "i"]]);
+        assert_eq!(later, [vec!["c", "g"], vec!["i"]]);
     }
 }

@@ -1,12 +1,11 @@
 //! Making a batch of files durable: every file gets its name and is synced, then every folder that got a name.
 //!
 //! The syncs of one step run beside each other, for a journalling file system commits all that wait for it at once.
-//! Receipts are not waited for: they serve to rebuild an index, and what a loss of power takes of the last seconds
-//! can be told from the object and the time of its file.
+//! Receipts are not waited for ([`lately`](super::lately)): they serve to rebuild an index that was lost too.
 
 use super::super::budget::Pieces;
 use super::super::receipts::{self, Receipt};
-use super::staging::StagedFile;
+use super::staging::{ClosedFile, StagedFile};
 use super::upload::{Content, Staged};
 use super::{Folder, RECEIPTS, is_missing, unavailable};
 use crate::error::Result;
@@ -96,13 +95,14 @@ impl Folder {
     }
 
     fn commit(self: &Arc<Self>, batch: Vec<Item>) -> Result<Named> {
-        let logs = append_receipts(&batch).map_err(unavailable)?;
+        let logs = append_receipts(&self.root, &batch).map_err(unavailable)?;
         let folder = Arc::clone(self);
         let files = self.in_parallel(batch, move |item| folder.name(item).map_err(unavailable));
         let folders: Vec<PathBuf> = logs.into_keys().collect();
         let files = files.inspect_err(|_| folders.iter().for_each(|folder| remove_empty(&self.root, folder)))?;
-        let paths = files.into_iter().map(StagedFile::keep).collect();
+        let paths = files.into_iter().map(ClosedFile::keep).collect();
         let named = Named { root: self.root.clone(), paths };
+        self.sync_receipts_later(&folders);
         let root = Arc::clone(self);
         self.in_parallel(folders, move |folder: PathBuf| root.sync_folder(&folder).map_err(unavailable))?;
         Ok(named)
@@ -110,7 +110,7 @@ impl Folder {
 
     /// Gives an object its name and syncs its content. One in memory is written where it is to lie: a crash may leave a part
     /// of it there, which has no row.
-    fn name(&self, Item { path, content, .. }: Item) -> io::Result<StagedFile> {
+    fn name(&self, Item { path, content, .. }: Item) -> io::Result<ClosedFile> {
         let file = match content {
             Ready::Memory(pieces) => {
                 let mut file = StagedFile::create(path, self.work.running())?;
@@ -123,7 +123,8 @@ impl Folder {
             }
         };
         file.file.sync_data()?;
-        Ok(file)
+        // a batch has more files than a process may have open beside its connections
+        Ok(file.close())
     }
 
     /// Does the same with all items, on a few threads of the pool; the first error is the answer.
@@ -191,7 +192,7 @@ impl Folder {
 
 /// Appends the receipts of a batch to the files of its folders, which it makes. The files stay locked, so that no
 /// folder is removed as empty before its objects have their names.
-fn append_receipts(batch: &[Item]) -> io::Result<BTreeMap<PathBuf, File>> {
+fn append_receipts(root: &Path, batch: &[Item]) -> io::Result<BTreeMap<PathBuf, File>> {
     let mut lines: BTreeMap<&Path, String> = BTreeMap::new();
     for item in batch {
         let folder = item.path.parent().unwrap_or(Path::new(""));
@@ -199,9 +200,15 @@ fn append_receipts(batch: &[Item]) -> io::Result<BTreeMap<PathBuf, File>> {
     }
     let mut logs = BTreeMap::new();
     for (folder, lines) in lines {
-        let mut log = open_receipts(folder)?;
-        log.write_all(lines.as_bytes())?;
-        logs.insert(folder.to_owned(), log);
+        let appended = open_receipts(folder).and_then(|mut log| log.write_all(lines.as_bytes()).map(|()| log));
+        match appended {
+            Ok(log) => logs.insert(folder.to_owned(), log),
+            Err(error) => {
+                let folders = logs.into_keys().chain([folder.to_owned()]);
+                folders.for_each(|folder| remove_empty(root, &folder));
+                return Err(error);
+            }
+        };
     }
     Ok(logs)
 }

@@ -9,6 +9,7 @@
 //! ([`durable`]). Before that a crash may leave anything, which no row names. Several processes may share the folder.
 
 mod durable;
+mod lately;
 mod staging;
 mod upload;
 
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use durable::KnownFolders;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use lately::Lately;
 use staging::Staging;
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -46,6 +48,7 @@ pub(super) struct Folder {
     root: PathBuf,
     staging: Staging,
     known: KnownFolders,
+    lately: Lately,
     work: Work,
     budget: Budget,
 }
@@ -57,7 +60,14 @@ impl Folder {
             .blocking(move || make_root(&path).and_then(|()| Staging::open(&path.join(STAGING))).map_err(unavailable))
             .await
             .map_err(|error| not_usable(root, error))?;
-        Ok(Self { root: root.to_owned(), staging, known: KnownFolders::default(), work, budget })
+        Ok(Self {
+            root: root.to_owned(),
+            staging,
+            known: KnownFolders::default(),
+            lately: Lately::default(),
+            work,
+            budget,
+        })
     }
 
     fn path(&self, key: &StorageKey) -> Result<PathBuf> {

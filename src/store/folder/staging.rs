@@ -77,10 +77,16 @@ fn remove_abandoned(parent: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A file that is removed when dropped, unless it is kept.
+/// A file that is open.
 #[derive(Debug)]
 pub(super) struct StagedFile {
     pub(super) file: File,
+    closed: ClosedFile,
+}
+
+/// A file that is removed when dropped, unless it is kept.
+#[derive(Debug)]
+pub(super) struct ClosedFile {
     path: PathBuf,
     /// Dropped after the file is removed, so that whoever waits for the end of all work waits for that too.
     _running: Running,
@@ -89,23 +95,30 @@ pub(super) struct StagedFile {
 impl StagedFile {
     pub(super) fn create(path: PathBuf, running: Running) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        Ok(Self { file, path, _running: running })
+        Ok(Self { file, closed: ClosedFile { path, _running: running } })
     }
 
     /// Gives the file another name.
     pub(super) fn rename(&mut self, to: PathBuf) -> io::Result<()> {
-        std::fs::rename(&self.path, &to)?;
-        self.path = to;
+        std::fs::rename(&self.closed.path, &to)?;
+        self.closed.path = to;
         Ok(())
     }
 
+    /// Closes the file.
+    pub(super) fn close(self) -> ClosedFile {
+        self.closed
+    }
+}
+
+impl ClosedFile {
     /// Lets the file stay; where it is.
     pub(super) fn keep(mut self) -> PathBuf {
         std::mem::take(&mut self.path)
     }
 }
 
-impl Drop for StagedFile {
+impl Drop for ClosedFile {
     fn drop(&mut self) {
         if !self.path.as_os_str().is_empty() {
             let _ = std::fs::remove_file(&self.path);
@@ -126,7 +139,7 @@ mod tests {
         std::fs::write(parent.path().join("dead/0"), "left").unwrap();
         std::fs::write(parent.path().join("dead.lock"), "").unwrap();
         let other = Staging::open(parent.path()).unwrap();
-        assert!(file.path.exists());
+        assert!(file.closed.path.exists());
         assert!(!parent.path().join("dead").exists());
         assert!(!parent.path().join("dead.lock").exists());
         drop((file, other, alive));

@@ -279,11 +279,7 @@ impl Drop for Staged {
                 let _ = sending.await;
             }
             if let Err(error) = bucket.remove(&key).await {
-                tracing::warn!(
-                    key = key.as_str(),
-                    ?error,
-                    "an object without a row could not be removed; `isocenter sweep` will"
-                );
+                bucket.work.left(&key, &error);
             }
         });
     }
