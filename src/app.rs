@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
@@ -67,6 +68,13 @@ impl App {
     async fn open_with(config: Config, catalogue: Catalogue) -> Result<Self> {
         catalogue.migrate().await?;
         let store = ObjectStorage::open(&config.storage_url(), &config.storage).await?;
+        if catalogue.holds_instances().await? && store.list("studies").next().await.transpose()?.is_none() {
+            return Err(Error::configuration(format!(
+                "the index holds instances, but `{}` holds no object; mount the volume that is missing, or name the right place \
+                 with `--storage-url` or `--data-dir`",
+                config.storage_url()
+            )));
+        }
         let limits = IngestLimits { instance_bytes: config.limits.instance_size, ..IngestLimits::default() };
         let ingest = Ingest::new(catalogue.clone(), store.clone(), limits);
         let retrieve = Retrieve::new(catalogue.clone(), store.clone());

@@ -39,6 +39,9 @@ const BACKLOG: u32 = 1024;
 /// For how long what is left of a refused body is read, so that the client gets to see the answer.
 const DRAIN: Duration = Duration::from_secs(2);
 
+/// How long a server that is told twice to stop may take to close what is open.
+const LAST_MOMENT: Duration = Duration::from_secs(2);
+
 /// A server that listens.
 pub struct Server {
     app: App,
@@ -108,20 +111,26 @@ impl Server {
     /// # Errors
     /// As [`Server::run`].
     pub async fn run_until_stopped(self, announce: impl FnOnce(&Self)) -> Result<()> {
-        let handle = self.handle();
+        let (handle, app) = (self.handle(), self.app.clone());
         let mut stop = StopSignals::new()?;
         announce(&self);
-        let watch = tokio::spawn(async move {
+        let told_twice = async move {
             stop.next().await;
             tracing::info!("stopping; running requests are finished, a second signal ends them");
-            let finished = handle.stop(true);
-            tokio::select! {
-                () = finished => {}
-                () = stop.next() => handle.stop(false).await,
+            // it goes on by itself
+            drop(handle.stop(true));
+            stop.next().await;
+        };
+        let ended = tokio::select! {
+            ended = self.run() => ended,
+            // the threads that answer requests end with the process
+            () = told_twice => {
+                tracing::warn!("stopping at once; running requests are cut");
+                // what is cut leaves objects without a row at most, and the lease of this process to the sweep
+                let _ = tokio::time::timeout(LAST_MOMENT, app.close()).await;
+                Ok(())
             }
-        });
-        let ended = self.run().await;
-        watch.abort();
+        };
         tracing::info!("stopped");
         ended
     }

@@ -60,6 +60,35 @@ async fn a_running_upload_and_a_running_download_are_finished_before_the_server_
     assert_eq!(server.instances_counted().await, 2);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_what_the_first_would_wait_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Binary::start(folder.path()).await;
+    let address = server.url("").trim_start_matches("http://").to_owned();
+    let (content_type, body) = multipart::write(&[&instance("2.25.1", MEDIUM)]);
+    let mut upload = TcpStream::connect(&address).unwrap();
+    write!(
+        upload,
+        "POST /dicom-web/studies HTTP/1.1\r\nHost: {address}\r\nContent-Type: {content_type}\r\n\
+         Content-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+        body.len()
+    )
+    .unwrap();
+    let mut asked = [0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
+    upload.read_exact(&mut asked).unwrap();
+    upload.write_all(&body[..body.len() / 2]).unwrap();
+    terminate(&server);
+    while TcpStream::connect(&address).is_ok() {
+        tokio::task::yield_now().await;
+    }
+    terminate(&server);
+    // it would wait for the rest of the upload, which never comes
+    assert_eq!(server.ended().code(), Some(0), "{}", server.log());
+    drop(upload);
+    let server = Binary::start(folder.path()).await;
+    assert_eq!(server.instances_counted().await, 0);
+}
+
 fn instance(uid: &str, size: usize) -> Vec<u8> {
     let pixels = Value::Bytes((0..251).cycle().take(size).collect());
     let ct = Elements::ct(&format!("{uid}.1"), &format!("{uid}.2"), uid);

@@ -10,7 +10,7 @@ use dicom_core::VR;
 use crate::support::binary::JSON;
 use crate::support::generate::{Elements, Syntax, Value};
 use crate::support::multipart;
-use crate::support::server::{TestServer, on_both_stacks};
+use crate::support::server::{BackEnds, TestServer, on_both_stacks};
 
 const DICOM: &str = "multipart/related; type=\"application/dicom\"; boundary=b";
 const AS_STORED: &str = "application/dicom; transfer-syntax=*";
@@ -168,6 +168,48 @@ async fn a_request_that_is_no_storing_request_is_refused_before_anything_is_stor
         let answer = server.send("POST", "/studies", &[("content-type", DICOM)], part(head)).await;
         assert_eq!(answer.status, 200, "{number}: {}", answer.text());
     }
+}
+
+/// An archive whose disk lost an object, or a part of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_whose_object_is_gone_or_cut_is_stored_again_when_it_is_sent_again() {
+    let server = TestServer::start(BackEnds::Local).await;
+    for number in [1, 2, 3] {
+        assert_eq!(server.store(&[file(number)]).await.status, 200);
+    }
+    let path = |number| {
+        let named = |name: &String| name.contains(&format!("/1.2.3.{number}."));
+        server.data().join("objects").join(server.files().into_iter().find(named).unwrap())
+    };
+    let (gone, cut, whole) = (path(1), path(2), path(3));
+    std::fs::remove_file(&gone).unwrap();
+    std::fs::write(&cut, &file(2)[..300]).unwrap();
+    let answer = server.store(&[file(1), file(2), file(3)]).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    for number in [1, 2, 3] {
+        let url = format!("/studies/1.2/series/1.2.3/instances/1.2.3.{number}");
+        assert!(server.read(&url, AS_STORED).await.body == file(number), "instance {number}");
+    }
+    assert_eq!(path(3), whole, "what was whole stays where it is");
+    assert_eq!(server.instances_counted().await, 3);
+}
+
+/// As when a volume is not mounted: to go on would lose nothing, but nobody would find what is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_does_not_start_on_an_index_whose_objects_are_all_missing() {
+    let mut server = TestServer::start(BackEnds::Local).await;
+    assert_eq!(server.store(&[file(1)]).await.status, 200);
+    server.kill();
+    let (objects, aside) = (server.data().join("objects"), server.data().join("aside"));
+    std::fs::rename(&objects, &aside).unwrap();
+    let mut serve = std::process::Command::new(env!("CARGO_BIN_EXE_isocenter"));
+    let refused = serve.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(server.data()).output().unwrap();
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{error}");
+    assert!(error.contains("mount the volume that is missing"), "{error}");
+    std::fs::remove_dir_all(&objects).unwrap();
+    std::fs::rename(&aside, &objects).unwrap();
+    assert_eq!(server.another().await.instances_counted().await, 1);
 }
 
 async fn every_legal_boundary_is_understood(server: TestServer) {

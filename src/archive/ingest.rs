@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 
 use crate::archive::describe::{Described, Describer};
 use crate::archive::digest::Digest;
+use crate::archive::heal;
 use crate::archive::lease::{Lease, Leases};
 use crate::archive::limits::IngestLimits;
 use crate::archive::memory::Share;
@@ -384,11 +385,22 @@ async fn settle(
     let mut outcomes = Vec::with_capacity(parts.len());
     let mut losers = Vec::new();
     for ((part, object), inserted) in parts.into_iter().zip(stored).zip(inserted) {
-        match inserted {
-            Inserted::New => object.keep(),
-            Inserted::Identical | Inserted::Different => losers.push(object),
+        let needed = match inserted {
+            Inserted::New => Ok(true),
+            Inserted::Identical => {
+                heal::takes_the_place(&shared.catalogue, &shared.store, lease, &part.key, &object).await
+            }
+            Inserted::Different => Ok(false),
+        };
+        if matches!(needed, Ok(true)) {
+            object.keep();
+        } else {
+            losers.push(object);
         }
-        outcomes.push((part.number, outcome(part, inserted)));
+        match needed {
+            Ok(_) => outcomes.push((part.number, outcome(part, inserted))),
+            Err(error) => outcomes.extend(unavailable(vec![part], &error)),
+        }
     }
     remove(shared, lease, losers).await;
     outcomes

@@ -2,6 +2,7 @@
 
 mod describe;
 mod digest;
+mod heal;
 pub mod ingest;
 mod lease;
 pub mod limits;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use futures_util::{Stream, TryStreamExt, stream};
+use uuid::Uuid;
 
 use super::database::Database;
 use super::metadata::{Stored, decompress_each, take_run};
@@ -89,6 +90,18 @@ impl Catalogue {
             Some(row) => instance(&row, &key.study, &key.series, row.integer(12)?).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// Names another object of the same content for an instance, if its row still names the one `from`; false if not. The object
+    /// must be durable and be stored under a lease that is held.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is.
+    pub async fn relocate(&self, key: &InstanceKey, from: &str, to: &str, lease: Uuid) -> Result<bool> {
+        let text = "update instances set location = $1 where partition_id = $2 and sop_instance_uid = $3 and hidden = 0 \
+                    and location = $4 and exists (select 1 from leases where id = $5)";
+        let statement = Statement::new(text).with(to).with(MAIN_PARTITION).with(key.instance.as_str());
+        self.database().write(statement.with(from).with(lease.to_string())).await.map(|changed| changed > 0)
     }
 
     /// The instances of a scope by series number (missing last), series UID, instance number (missing last) and UID.

@@ -76,13 +76,20 @@ impl Catalogue {
     pub async fn ping(&self) -> Result<()> {
         self.0.database.read_all(sql::Statement::new("select 1")).await?;
         if let Pools::Sqlite { writer, .. } = &self.0.database.pools {
-            let mut transaction = writer.begin_with("begin immediate").await.map_err(convert)?;
-            // a change that is undone finds out about a lock, a full disk and a file that is read-only
+            // finds out about a lock, a full disk and a file that is read-only
             let write = "update partitions set name = name where id = 1";
-            transaction.execute(write).await.map_err(convert)?;
-            transaction.rollback().await.map_err(convert)?;
+            writer.execute(write).await.map_err(convert)?;
         }
         Ok(())
+    }
+
+    /// Whether there is any instance.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is.
+    pub async fn holds_instances(&self) -> Result<bool> {
+        let one = sql::Statement::new("select id from instances limit 1");
+        self.0.database.read_optional(one).await.map(|row| row.is_some())
     }
 
     /// Closes all connections, when what is under way has ended.

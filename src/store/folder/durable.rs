@@ -5,14 +5,14 @@
 
 use super::super::budget::Pieces;
 use super::super::receipts::{self, Receipt};
-use super::staging::{ClosedFile, StagedFile};
+use super::staging::{ClosedFile, PRIVATE, StagedFile};
 use super::upload::{Content, Staged};
 use super::{Folder, RECEIPTS, is_missing, unavailable};
 use crate::error::Result;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -217,7 +217,7 @@ fn open_receipts(folder: &Path) -> io::Result<File> {
     let path = folder.join(RECEIPTS);
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for _ in 0..TRIES {
-        match OpenOptions::new().append(true).create(true).open(&path) {
+        match OpenOptions::new().append(true).create(true).mode(PRIVATE).open(&path) {
             Ok(log) => {
                 log.lock_shared()?;
                 if log.metadata()?.nlink() > 0 {
@@ -226,7 +226,7 @@ fn open_receipts(folder: &Path) -> io::Result<File> {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 last = error;
-                match std::fs::create_dir_all(folder) {
+                match DirBuilder::new().recursive(true).mode(0o700).create(folder) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                     _ => {}
                 }

@@ -6,10 +6,13 @@
 use super::super::Running;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use uuid::Uuid;
+
+/// What others may do with objects: nothing.
+pub(super) const PRIVATE: u32 = 0o600;
 
 /// The folder of this process.
 #[derive(Debug)]
@@ -94,7 +97,7 @@ pub(super) struct ClosedFile {
 
 impl StagedFile {
     pub(super) fn create(path: PathBuf, running: Running) -> io::Result<Self> {
-        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(&path)?;
         Ok(Self { file, closed: ClosedFile { path, _running: running } })
     }
 
