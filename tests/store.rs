@@ -1,5 +1,7 @@
 //! STOW-RS over HTTP: statuses, reasons, what is kept and what is not.
 
+use std::io::Write as _;
+
 use futures_util::future::join_all;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
@@ -25,6 +27,9 @@ on_both_stacks!(
     one_of_many_uploads_of_the_same_instance_is_kept,
     one_of_many_contents_under_one_uid_is_kept,
     a_request_of_many_instances_is_stored_whole,
+    an_instance_may_be_the_body_itself,
+    a_body_may_be_compressed_by_gzip,
+    the_answer_is_in_xml_when_that_is_preferred,
 );
 
 fn ct(number: u32) -> Elements {
@@ -130,7 +135,6 @@ async fn a_request_that_is_no_storing_request_is_refused_before_anything_is_stor
             400,
         ),
         ("no media type", "/studies", "", JSON, whole.clone(), 415),
-        ("a bare file", "/studies", "application/dicom", JSON, file(1), 415),
         ("a form", "/studies", "multipart/form-data; boundary=b", JSON, whole.clone(), 415),
         ("another type", "/studies", "multipart/related; type=\"image/jpeg\"; boundary=b", JSON, whole.clone(), 415),
         (
@@ -141,7 +145,9 @@ async fn a_request_that_is_no_storing_request_is_refused_before_anything_is_stor
             whole.clone(),
             415,
         ),
-        ("XML wanted", "/studies", DICOM, "application/dicom+xml", whole.clone(), 406),
+        ("a picture wanted", "/studies", DICOM, "image/jpeg", whole.clone(), 406),
+        ("an empty instance", "/studies", "application/dicom", JSON, Vec::new(), 409),
+        ("a part for an instance", "/studies", "application/dicom", JSON, whole.clone(), 409),
         ("nothing wanted", "/studies", DICOM, "application/dicom+json;q=0", whole.clone(), 406),
         ("a bad study", "/studies/1..2", DICOM, JSON, whole.clone(), 400),
         ("a part of another type", "/studies", DICOM, JSON, part("Content-Type: text/plain\r\n"), 409),
@@ -210,6 +216,64 @@ async fn a_server_does_not_start_on_an_index_whose_objects_are_all_missing() {
     std::fs::remove_dir_all(&objects).unwrap();
     std::fs::rename(&aside, &objects).unwrap();
     assert_eq!(server.another().await.instances_counted().await, 1);
+}
+
+async fn an_instance_may_be_the_body_itself(server: TestServer) {
+    let content_type = [("content-type", "Application/DICOM; transfer-syntax=1.2.840.10008.1.2")];
+    let answer = server.send("POST", "/studies/1.2", &content_type, file(1)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let study = format!("{}/studies/1.2", server.root());
+    assert_eq!((answer.header("location"), answer.header("content-location")), (Some(&*study), Some(&*study)));
+    // what the file says of its transfer syntax counts, not what the header says
+    assert_eq!(server.read(&answer.retrieve_urls()[0], AS_STORED).await.body, file(1));
+    let answer = server.send("POST", "/studies/1.9", &content_type, file(2)).await;
+    assert_eq!((answer.status, answer.failure_reasons()), (409, vec![0xC000]), "of another study");
+    assert_eq!((answer.header("location"), answer.header("content-location")), (None, None));
+}
+
+async fn a_body_may_be_compressed_by_gzip(server: TestServer) {
+    let gzip = |plain: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(plain).unwrap();
+        encoder.finish().unwrap()
+    };
+    let (multipart, body) = multipart::write(&[file(1), file(2)]);
+    let compressed = gzip(&body);
+    let cut = compressed[..compressed.len() - 100].to_vec();
+    let cases = [
+        (&*multipart, "gzip", cut, 400, 0),
+        (&*multipart, "gzip", body.clone(), 400, 0),
+        (&*multipart, "br", compressed.clone(), 415, 0),
+        (&*multipart, "gzip, gzip", gzip(&compressed), 415, 0),
+        (&*multipart, "gzip", compressed, 200, 2),
+        (&*multipart, "identity", body, 200, 2),
+        ("application/dicom", "X-GZIP", gzip(&file(3)), 200, 3),
+    ];
+    for (sent, (content_type, encoding, body, status, stored)) in cases.into_iter().enumerate() {
+        let headers = [("content-type", content_type), ("content-encoding", encoding)];
+        let answer = server.send("POST", "/studies", &headers, body).await;
+        assert_eq!(answer.status, status, "{sent}: {}", answer.text());
+        assert_eq!(answer.header("accept-encoding"), (status == 415).then_some("gzip"), "{sent}");
+        assert_eq!(server.instances_counted().await, stored, "{sent}");
+    }
+    let path = "/studies/1.2/series/1.2.3/instances/1.2.3.2";
+    assert_eq!(server.read(path, AS_STORED).await.body, file(2));
+}
+
+async fn the_answer_is_in_xml_when_that_is_preferred(server: TestServer) {
+    let send = |number, accept| {
+        let headers = [("content-type", "application/dicom"), ("accept", accept)];
+        let server = &server;
+        async move { server.send("POST", "/studies", &headers, file(number)).await }
+    };
+    let answer = send(1, "application/dicom+json;q=0.5, application/dicom+xml").await;
+    assert_eq!((answer.status, &*answer.content_type), (200, "application/dicom+xml"));
+    let item = "<DicomAttribute tag=\"00081155\" vr=\"UI\" keyword=\"ReferencedSOPInstanceUID\">\
+                <Value number=\"1\">1.2.3.1</Value></DicomAttribute>";
+    assert!(String::from_utf8(answer.body.clone()).unwrap().contains(item), "{}", answer.text());
+    for accept in ["*/*", "application/dicom+xml;q=0.9, application/json"] {
+        assert_eq!(send(2, accept).await.content_type, JSON, "{accept}");
+    }
 }
 
 async fn every_legal_boundary_is_understood(server: TestServer) {

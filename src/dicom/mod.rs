@@ -29,3 +29,4 @@ pub mod uid;
 pub mod values;
 mod varint;
 pub mod vr;
+pub mod xml;

@@ -17,6 +17,8 @@ use crate::http::media_type::{MediaType, quote, split_outside_quotes};
 
 /// DICOM JSON (PS3.18 F.2).
 pub const DICOM_JSON: &str = "application/dicom+json";
+/// The Native DICOM Model in XML (PS3.18 F.3).
+pub const DICOM_XML: &str = "application/dicom+xml";
 /// A Part 10 file.
 pub const DICOM: &str = "application/dicom";
 /// Bytes without further meaning.
@@ -25,8 +27,10 @@ pub const OCTET_STREAM: &str = "application/octet-stream";
 /// What is asked for, as far as its representations depend on it.
 #[derive(Clone, Copy, Debug)]
 pub enum Resource<'a> {
-    /// Metadata, search results, responses to a store.
+    /// Metadata, search results.
     Json,
+    /// One data set about a transaction: the response to a store.
+    Response,
     /// Whole instances; `one` when the URL names a single instance.
     Instances {
         /// The URL names a single instance.
@@ -279,10 +283,10 @@ impl Offer<'_> {
 /// What a resource can be, the default first.
 fn offers(resource: Resource<'_>) -> Vec<Offer<'_>> {
     let (media_type, aliases, syntax, one): (_, &'static [&'static str], _, _) = match resource {
-        Resource::Json => {
-            let aliases = &["application/json"];
-            let syntax = OfferedSyntax::Ignored;
-            return vec![Offer { media_type: DICOM_JSON, aliases, multipart: false, bytes: false, syntax }];
+        Resource::Json => return vec![document(DICOM_JSON, &["application/json"])],
+        Resource::Response => {
+            let xml = document(DICOM_XML, &["application/xml", "text/xml"]);
+            return vec![document(DICOM_JSON, &["application/json"]), xml];
         }
         Resource::Instances { one } => (DICOM, &[], OfferedSyntax::Open, one),
         Resource::Frames { native: true, one, .. } => (OCTET_STREAM, &[], OfferedSyntax::Fixed(EXPLICIT_LITTLE), one),
@@ -297,6 +301,11 @@ fn offers(resource: Resource<'_>) -> Vec<Offer<'_>> {
     let forms: &[bool] = if one { &[true, false] } else { &[true] };
     let offer = |&multipart: &bool| Offer { media_type, aliases, multipart, bytes, syntax };
     forms.iter().map(offer).collect()
+}
+
+/// A data set as a text of its own.
+fn document<'a>(media_type: &'a str, aliases: &'static [&'static str]) -> Offer<'a> {
+    Offer { media_type, aliases, multipart: false, bytes: false, syntax: OfferedSyntax::Ignored }
 }
 
 /// The offer with the highest weight; among equals the one that is named most closely, then the server's order.

@@ -2,7 +2,7 @@
 //! ([PS3.18 10.5](https://dicom.nema.org/medical/dicom/current/output/chtml/part18/sect_10.5.html)).
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use actix_web::http::header::{ACCEPT_ENCODING, CONTENT_LOCATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
@@ -12,27 +12,34 @@ use crate::app::App;
 use crate::archive::ingest::Ingestion;
 use crate::archive::outcome::Refusal;
 use crate::dicom::reasons::FailureReason;
-use crate::dicomweb::accept::{Accept, DICOM, Resource};
+use crate::dicom::xml;
+use crate::dicomweb::accept::{Accept, DICOM, DICOM_XML, OCTET_STREAM, Resource};
 use crate::dicomweb::store_response::store_response;
 use crate::dicomweb::{path, urls};
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::body::Body;
-use crate::http::error::HttpResult;
+use crate::http::encoding::{Decoded, Encoding};
+use crate::http::error::{HttpError, HttpResult};
 use crate::http::media_type::MediaType;
 use crate::http::multipart::{Multipart, PartHeaders};
 
 /// `POST /studies` and `POST /studies/{study}`.
 pub async fn store(request: HttpRequest, app: Data<App>, body: Body) -> HttpResult {
     let study = request.match_info().get(path::STUDY).is_some().then(|| path::study(&request)).transpose()?;
-    let representation = Accept::of(&request).negotiate(Resource::Json)?;
-    let content_type = content_type(&request)?;
-    let mut parts = Multipart::new(&content_type, body)?;
+    let representation = Accept::of(&request).negotiate(Resource::Response)?;
+    let payload = Payload::of(&request)?;
+    let encoding =
+        Encoding::of(request.headers()).map_err(|error| HttpError::from(error).with_header(ACCEPT_ENCODING, "gzip"))?;
+    let mut body = Decoded::new(body, encoding, app.config.limits.request_size);
     let mut ingestion = app.ingest.begin(study.clone(), "stow-rs".to_owned()).await?;
-    if !take_parts(&mut parts, &mut ingestion).await? {
-        return Err(Error::bad_request(
-            "the body has no parts; it must have one `application/dicom` part per instance",
-        )
-        .into());
+    match payload {
+        Payload::Instance => ingestion.instance(&mut body).await?,
+        Payload::Instances { content_type } => {
+            if !take_parts(&mut Multipart::new(&content_type, body)?, &mut ingestion).await? {
+                let message = "the body has no parts; it must have one `application/dicom` part per instance";
+                return Err(Error::bad_request(message).into());
+            }
+        }
     }
     let outcomes = ingestion.finish().await;
     let answer = store_response(&outcomes, study.as_ref(), &urls::absolute(&request, &app));
@@ -41,22 +48,41 @@ pub async fn store(request: HttpRequest, app: Data<App>, body: Body) -> HttpResu
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.insert_header((RETRY_AFTER, "10"));
     }
-    Ok(response.content_type(representation.content_type()).body(answer.body))
+    if let Some(location) = answer.location {
+        response.insert_header((LOCATION, location.as_str())).insert_header((CONTENT_LOCATION, location.as_str()));
+    }
+    let body = match representation.media_type.as_str() {
+        DICOM_XML => xml::write(&answer.dataset),
+        _ => answer.dataset.to_string().into_bytes(),
+    };
+    Ok(response.content_type(representation.content_type()).body(body))
 }
 
-/// The Content-Type, which must be `multipart/related` of `application/dicom`.
-fn content_type(request: &HttpRequest) -> Result<String> {
-    let unsupported = || {
-        let message = "the body must be `multipart/related; type=\"application/dicom\"` with a boundary";
-        Error::new(ErrorKind::UnsupportedMediaType, message)
-    };
-    let text = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).ok_or_else(unsupported)?;
-    let media_type = MediaType::parse(text).ok_or_else(unsupported)?;
-    let root = media_type.parameter("type").map_or(DICOM.to_owned(), str::to_ascii_lowercase);
-    if media_type.essence != "multipart/related" || root != DICOM {
-        return Err(unsupported());
+/// What a request holds.
+enum Payload {
+    /// One instance: the body itself.
+    Instance,
+    /// A part for each instance.
+    Instances { content_type: String },
+}
+
+impl Payload {
+    /// By the Content-Type.
+    fn of(request: &HttpRequest) -> Result<Self> {
+        let unsupported = || {
+            let message = "the body must be `multipart/related; type=\"application/dicom\"` with a boundary, or a single \
+                           instance as `application/dicom`";
+            Error::new(ErrorKind::UnsupportedMediaType, message)
+        };
+        let text = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).ok_or_else(unsupported)?;
+        let media_type = MediaType::parse(text).ok_or_else(unsupported)?;
+        let root = media_type.parameter("type").map_or(DICOM.to_owned(), str::to_ascii_lowercase);
+        match media_type.essence.as_str() {
+            DICOM => Ok(Self::Instance),
+            "multipart/related" if root == DICOM => Ok(Self::Instances { content_type: text.to_owned() }),
+            _ => Err(unsupported()),
+        }
     }
-    Ok(text.to_owned())
 }
 
 /// Most parts of one request: each costs memory until the answer, however few bytes it has.
@@ -98,8 +124,8 @@ where
 fn is_dicom(headers: &PartHeaders) -> bool {
     match headers.get("content-type") {
         None => true,
-        Some(_) => headers.content_type().is_some_and(|media_type| {
-            media_type.essence == DICOM || media_type.essence == crate::dicomweb::accept::OCTET_STREAM
-        }),
+        Some(_) => headers
+            .content_type()
+            .is_some_and(|media_type| media_type.essence == DICOM || media_type.essence == OCTET_STREAM),
     }
 }

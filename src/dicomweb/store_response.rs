@@ -12,7 +12,9 @@ pub struct StoreResponse {
     /// HTTP status.
     pub status: u16,
     /// The data set as DICOM JSON.
-    pub body: Vec<u8>,
+    pub dataset: Value,
+    /// The URL of the one study in which something was stored.
+    pub location: Option<String>,
 }
 
 /// Shapes the answer; `root` is the absolute URL of the DICOMweb service without a slash at its end,
@@ -38,8 +40,12 @@ pub fn store_response(outcomes: &[InstanceOutcome], study: Option<&StudyUid>, ro
     let status = status(outcomes);
     let mut dataset = Map::new();
     // Retrieve URL (0008,1190) names the one study that the request was about.
-    if let ([study], false) = (studies.as_slice(), referenced.is_empty()) {
-        dataset.insert("00081190".to_owned(), url(&format!("{root}/studies/{study}")));
+    let location = match (studies.as_slice(), referenced.is_empty()) {
+        ([study], false) => Some(format!("{root}/studies/{study}")),
+        _ => None,
+    };
+    if let Some(location) = &location {
+        dataset.insert("00081190".to_owned(), url(location));
     }
     // All three sequences are type 1C: absent when empty.
     for (tag, items) in [("00081198", failed), ("00081199", referenced), ("0008119A", other)] {
@@ -47,7 +53,7 @@ pub fn store_response(outcomes: &[InstanceOutcome], study: Option<&StudyUid>, ro
             dataset.insert(tag.to_owned(), json!({"vr": "SQ", "Value": items}));
         }
     }
-    StoreResponse { status, body: Value::Object(dataset).to_string().into_bytes() }
+    StoreResponse { status, dataset: Value::Object(dataset), location }
 }
 
 /// 200 all stored; 202 some; 409 none, for reasons of their own; 503 none, but it may work later.
@@ -151,7 +157,7 @@ mod tests {
     fn the_data_set_has_a_sequence_only_where_it_has_items() {
         let all_stored = store_response(&[stored(false)], None, "http://h/dicom-web");
         assert_eq!(
-            serde_json::from_slice::<Value>(&all_stored.body).unwrap(),
+            all_stored.dataset,
             json!({
                 "00081190": {"vr": "UR", "Value": ["http://h/dicom-web/studies/1.2"]},
                 "00081199": {"vr": "SQ", "Value": [{
@@ -161,13 +167,15 @@ mod tests {
                 }]},
             })
         );
-        let again = store_response(&[stored(true)], None, "http://h/dicom-web").body;
-        let again = serde_json::from_slice::<Value>(&again).unwrap();
+        assert_eq!(all_stored.location.as_deref(), Some("http://h/dicom-web/studies/1.2"));
+        let again = store_response(&[stored(true)], None, "http://h/dicom-web").dataset;
         assert_eq!(again["00081199"]["Value"][0]["00000902"]["Value"][0], "already stored");
         let outcomes =
             [refused(FailureReason::DuplicateInstance, Some("1.2")), refused(FailureReason::CannotUnderstand, None)];
+        let nothing_stored = store_response(&outcomes, None, "http://h/dicom-web");
+        assert_eq!(nothing_stored.location, None);
         assert_eq!(
-            serde_json::from_slice::<Value>(&store_response(&outcomes, None, "http://h/dicom-web").body).unwrap(),
+            nothing_stored.dataset,
             json!({
                 "00081198": {"vr": "SQ", "Value": [{
                     "00000902": {"vr": "LO", "Value": ["why"]},

@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod connection;
+pub mod encoding;
 pub mod error;
 pub mod guard;
 pub mod health;
