@@ -244,7 +244,12 @@ mod tests {
         for (tag, vr, value) in elements {
             bytes.extend([tag.0.to_le_bytes(), tag.1.to_le_bytes()].concat());
             bytes.extend(vr.to_bytes());
-            bytes.extend(u16::try_from(value.len()).unwrap().to_le_bytes());
+            if vr == VR::UN {
+                bytes.extend([0, 0]);
+                bytes.extend(u32::try_from(value.len()).unwrap().to_le_bytes());
+            } else {
+                bytes.extend(u16::try_from(value.len()).unwrap().to_le_bytes());
+            }
             bytes.extend(value);
         }
         let mut reader = HeaderReader::new(HeaderLimits::default());
@@ -313,6 +318,21 @@ mod tests {
         assert_eq!(entry.study.patient_name.map(|name| name.alphabetic.len()), Some(MAX_COMPARED));
         let kept: Vec<Tag> = entry.study.attributes.iter().map(|(tag, _)| tag).collect();
         assert_eq!(kept, [tags::SPECIFIC_CHARACTER_SET]);
+    }
+
+    #[test]
+    fn what_came_as_un_is_answered_by_the_vr_of_the_dictionary() {
+        let entry = entry(&[
+            (tags::PATIENT_ID, VR::UN, b"AB12"),
+            (tags::STUDY_DATE, VR::UN, b"20240102"),
+            (tags::PATIENT_SEX, VR::UN, b""),
+        ]);
+        assert_eq!(entry.study.patient_id.as_deref(), Some("AB12"));
+        let kept: Vec<String> =
+            entry.study.attributes.iter().map(|(_, json)| String::from_utf8_lossy(json).into_owned()).collect();
+        assert!(kept.contains(&r#"{"vr":"LO","Value":["AB12"]}"#.to_owned()), "{kept:?}");
+        assert!(kept.contains(&r#"{"vr":"DA","Value":["20240102"]}"#.to_owned()), "{kept:?}");
+        assert!(kept.contains(&r#"{"vr":"CS"}"#.to_owned()), "{kept:?}");
     }
 
     #[test]

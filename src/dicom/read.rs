@@ -90,7 +90,7 @@ pub(crate) fn effective_charset(header: &Header, dataset: &Dataset, inherited: C
 }
 
 /// The VR by which a value is read.
-fn vr_of(element: &Element) -> VR {
+pub(crate) fn vr_of(element: &Element) -> VR {
     if element.vr != VR::UN {
         return element.vr;
     }
