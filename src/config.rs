@@ -4,6 +4,7 @@
 //! this file owns the types, `config/load.rs` the layers.
 
 mod load;
+mod mask;
 mod table;
 mod units;
 
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use load::{Loaded, Source};
+pub use mask::masked;
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 
 use crate::error::{Error, Result};
@@ -205,29 +207,6 @@ impl fmt::Display for DatabaseUrl {
     }
 }
 
-/// A URL without the password of its user and of its parameters.
-fn masked(url: &str) -> String {
-    let (front, query) = url.split_once('?').map_or((url, None), |(front, query)| (front, Some(query)));
-    let mut text = match front.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?))) {
-        Some((scheme, (user, host))) => {
-            let user = user.split_once(':').map_or(user.to_owned(), |(name, _)| format!("{name}:***"));
-            format!("{scheme}://{user}@{host}")
-        }
-        None => front.to_owned(),
-    };
-    if let Some(query) = query {
-        let fields: Vec<_> = query
-            .split('&')
-            .map(|field| match field.split_once('=') {
-                Some((name, _)) if name.to_ascii_lowercase().contains("password") => format!("{name}=***"),
-                _ => field.to_owned(),
-            })
-            .collect();
-        text = format!("{text}?{}", fields.join("&"));
-    }
-    text
-}
-
 /// Where the objects are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StorageUrl {
@@ -248,7 +227,7 @@ impl StorageUrl {
     /// # Errors
     /// Says what would be accepted.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let expected = || format!("`{text}` must be `file:///path` or `s3://bucket/prefix`");
+        let expected = || format!("`{}` must be `file:///path` or `s3://bucket/prefix`", masked(text));
         if let Some(path) = text.strip_prefix("file://") {
             let path = Path::new(path);
             // `file://folder` would name a host; a relative path is told by its leading dot.
@@ -289,7 +268,7 @@ impl PublicUrl {
     /// # Errors
     /// Says what would be accepted.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let expected = || format!("`{text}` must be `https://host/prefix` without a query");
+        let expected = || format!("`{}` must be `https://host/prefix` without user and query", masked(text));
         let (scheme, rest) = text.split_once("://").ok_or_else(expected)?;
         let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
         let scheme = scheme.to_ascii_lowercase();

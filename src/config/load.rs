@@ -318,6 +318,31 @@ mod tests {
     }
 
     #[test]
+    fn a_log_level_that_is_none_is_refused_with_those_that_are() {
+        for level in ["loud", "isocenter", "warn,loud", "isocenter=loud", "isocenter=", "", " ", "[span{a=1}]", "="] {
+            let error = layers(&format!("[log]\nlevel = \"{level}\""), &[], &[]).error();
+            assert!(error.starts_with("setting `log.level in ") && error.contains("`info`"), "{level}: {error}");
+        }
+        for level in ["info", "OFF", "warn,isocenter=debug", "warn,isocenter::store=Trace", "[span{a=1}]=trace"] {
+            let loaded = layers("", &[("ISOCENTER_LOG", level)], &[]).load().unwrap();
+            assert_eq!(loaded.config.log.level, level);
+        }
+    }
+
+    #[test]
+    fn no_password_is_quoted() {
+        for (flag, url) in [
+            ("--storage-url", "s3://KEY:SECRET@b/p"),
+            ("--public-url", "http://u:SECRET@h/"),
+            ("--database-url", "mysql://u:SECRET@h/"),
+            ("--listen", "http://u:SECRET@h/"),
+        ] {
+            let error = layers("", &[], &[(flag, url)]).error();
+            assert!(error.contains(flag) && !error.contains("SECRET"), "{error}");
+        }
+    }
+
+    #[test]
     fn misspelled_variables_are_told_and_foreign_ones_left_alone() {
         let environment = [("ISOCENTER_DATABSE_URL", "x"), ("ISOCENTER_SERVICE_HOST", "x"), ("ISOCENTER_PORT", "x")];
         let loaded = layers("", &environment, &[]).load().unwrap();

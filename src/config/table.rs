@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::units::{format_duration, format_size, parse_duration, parse_size};
-use super::{Config, DatabaseUrl, LogFormat, PublicUrl, StorageUrl};
+use super::{Config, DatabaseUrl, LogFormat, PublicUrl, StorageUrl, masked};
 
 /// One setting.
 pub(super) struct Setting {
@@ -179,7 +179,9 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     if let Some(port) = text.strip_prefix("localhost:").and_then(|port| port.parse().ok()) {
         return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     }
-    text.parse().map_err(|_| format!("`{text}` must be an address and a port such as `127.0.0.1:8080` or `[::1]:8080`"))
+    text.parse().map_err(|_| {
+        format!("`{}` must be an address and a port such as `127.0.0.1:8080` or `[::1]:8080`", masked(text))
+    })
 }
 
 fn boolean(text: &str) -> Result<bool, String> {
@@ -222,10 +224,21 @@ fn log_format(text: &str) -> Result<LogFormat, String> {
     }
 }
 
+/// A level, or levels by module. The parser of filters takes any other word for the name of a module of which everything is
+/// wanted, so a misspelled level would silence the log.
 fn log_level(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let has_level = |directive: &str| {
+        let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level);
+        LEVELS.iter().any(|known| level.eq_ignore_ascii_case(known))
+    };
+    let known = text.split(',').all(has_level);
     match text.parse::<tracing_subscriber::filter::EnvFilter>() {
-        Ok(_) if !text.trim().is_empty() => Ok(text.to_owned()),
-        _ => Err(format!("`{text}` must be `error`, `warn`, `info`, `debug` or `trace`, or such by module")),
+        Ok(_) if known => Ok(text.to_owned()),
+        _ => Err(format!(
+            "`{text}` must be `off`, `error`, `warn`, `info`, `debug` or `trace`, or have one for each module such as \
+             `warn,isocenter=debug`"
+        )),
     }
 }
 
