@@ -335,6 +335,45 @@ async fn sending_the_corpus_as_a_folder_has_the_expected_outcome_for_each_file()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_not_about_the_files_is_no_success() {
+    let folder = tempfile::tempdir().unwrap();
+    file(folder.path(), "file", "1.2", 1000);
+    let answers: [(Answer, Option<&str>); 8] = [
+        (|_, _| HttpResponse::Ok().finish(), None),
+        (|_, _| HttpResponse::NoContent().finish(), None),
+        (
+            |_, _| HttpResponse::Ok().content_type("text/html; charset=utf-8").body("<p>Log in</p>"),
+            Some("with `text/html`"),
+        ),
+        (
+            |_, _| HttpResponse::Accepted().content_type("text/plain").body("Log in"),
+            Some("202 Accepted with `text/plain`"),
+        ),
+        (
+            |_, _| {
+                HttpResponse::Ok().content_type("application/dicom+json").body("{\"00081199\": {\"vr\": \"SQ\", \"Va")
+            },
+            Some("with `application/dicom+json`, which is no DICOM JSON data set"),
+        ),
+        (|_, _| HttpResponse::Ok().json(json!({"message": "Log in"})), Some("no DICOM JSON data set")),
+        (|_, _| HttpResponse::Ok().body("Log in"), Some("no DICOM JSON data set")),
+        (
+            |_, _| {
+                HttpResponse::Ok()
+                    .json(json!({"00081199": {"vr": "SQ", "Value": [item(Some("9.9".to_owned()), None)]}}))
+            },
+            Some("another instance than the one in the file"),
+        ),
+    ];
+    for (answer, expected) in answers {
+        let report = sent(&folder, &Server::start(answer)).await;
+        let text = report.to_text();
+        assert_eq!(report.is_complete(), expected.is_none(), "{text}");
+        assert!(text.contains(expected.unwrap_or("1 stored")) && !text.contains("Log in"), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_busy_server_is_asked_again() {
     let folder = tempfile::tempdir().unwrap();
     file(folder.path(), "file", "1.2", 1000);
@@ -358,12 +397,25 @@ async fn what_the_user_has_to_change_is_said_in_one_line() {
     for (to, kind, expected) in [
         (format!("http://{free}/dicom-web"), ErrorKind::Unavailable, "start one with `isocenter serve`"),
         (forbidden.url.clone(), ErrorKind::Unavailable, "does not let you store (401 Unauthorized)"),
-        (elsewhere, ErrorKind::Unavailable, "is this the DICOMweb root of the server?"),
+        (elsewhere.clone(), ErrorKind::Unavailable, "is this the DICOMweb root of the server?"),
+        (elsewhere.replace("//", "//me:SECRET@"), ErrorKind::Unavailable, "http://me:***@127.0.0.1"),
+        (
+            forbidden.url.replace("http:", "https:"),
+            ErrorKind::Unavailable,
+            "not to speak TLS; try `--to http://127.0.0.1",
+        ),
+        ("http://".to_owned(), ErrorKind::BadRequest, "`--to http://` is not the URL"),
+        ("https:///".to_owned(), ErrorKind::BadRequest, "a host must follow"),
+        ("http://me:SECRET@127.0.0.1:9/x?y".to_owned(), ErrorKind::BadRequest, "has a query"),
+        ("http://me:SECRET@127.0.0.1:x".to_owned(), ErrorKind::BadRequest, "invalid port"),
+        ("me:SECRET@server".to_owned(), ErrorKind::BadRequest, "must begin with http"),
         ("ftp://server".to_owned(), ErrorKind::BadRequest, "must begin with http:// or https://"),
         ("server:8080".to_owned(), ErrorKind::BadRequest, "is not the URL of a DICOMweb server"),
     ] {
         let error = send(&arguments(&folder, &to)).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
+        let whole = format!("{error:?}");
+        assert!(!whole.contains("SECRET") && whole.matches("404 Not Found").count() < 2, "{whole}");
         assert!(error.message().contains(expected) && !error.message().contains('\n'), "{error}");
     }
     let missing = StoreArgs { paths: vec!["/nowhere/at/all".into()], ..arguments(&folder, &forbidden.url) };

@@ -7,6 +7,7 @@ mod migrate;
 pub mod sample;
 mod serve;
 pub mod store;
+mod text;
 
 use std::error::Error as _;
 use std::io::Write as _;
@@ -146,7 +147,7 @@ fn one_line(error: &Error) -> String {
         line = format!("{line}: {cause}");
         source = cause.source();
     }
-    line.replace(['\n', '\r'], " ")
+    text::printable(&line.replace(['\n', '\r'], " "))
 }
 
 /// The runtime on which everything but the connections of clients lives.
@@ -190,5 +191,6 @@ mod tests {
         let error = Error::internal("a\nb").caused_by("c\r\nd");
         assert_eq!(one_line(&error), "a b: c  d");
         assert_eq!(one_line(&Error::configuration("a").caused_by("b")), "a");
+        assert_eq!(one_line(&Error::bad_request("`a\x1b[2J` cannot be read")), r"`a\u{1b}[2J` cannot be read");
     }
 }

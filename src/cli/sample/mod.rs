@@ -79,5 +79,5 @@ fn progress(files: u64) -> ProgressBar {
 }
 
 fn cannot_write(path: &Path, error: std::io::Error) -> Error {
-    Error::unavailable(format!("`{}` cannot be written: {error}", path.display()), error)
+    Error::unavailable(format!("`{}` cannot be written, name a folder where it can", path.display()), error)
 }

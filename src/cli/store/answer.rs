@@ -23,6 +23,32 @@ struct Entry {
     outcome: Outcome,
 }
 
+impl Entry {
+    fn is_failure(&self) -> bool {
+        self.sequence != REFERENCED_SOP_SEQUENCE
+    }
+
+    /// Whether it can be about a file that may be named by these UIDs; none if they are not known. That something else is
+    /// stored does not say that the file is.
+    fn may_be(&self, uids: &[String]) -> bool {
+        self.is_failure() || uids.is_empty() || self.uid.as_ref().is_none_or(|uid| uids.contains(uid))
+    }
+}
+
+fn another() -> Outcome {
+    Outcome::Failed("the server says that it stored another instance than the one in the file".to_owned())
+}
+
+/// Whether it is a data set in DICOM JSON, or a list of such
+/// ([PS3.18 F.2](https://dicom.nema.org/medical/dicom/current/output/chtml/part18/sect_F.2.html)).
+pub fn is_dataset(value: &Value) -> bool {
+    let is_tag = |name: &String| name.len() == 8 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_one = |value: &Value| {
+        value.as_object().is_some_and(|object| object.iter().all(|(name, value)| is_tag(name) && value.is_object()))
+    };
+    value.as_array().map_or_else(|| is_one(value), |list| list.iter().all(is_one))
+}
+
 /// The outcome of each file of a request, in their order; `None` where the answer leaves it open.
 ///
 /// `files` are the SOP Instance UIDs by which each may be named.
@@ -31,19 +57,21 @@ pub fn assign(dataset: &Value, files: &[Vec<String>]) -> Vec<Option<Outcome>> {
         .into_iter()
         .flat_map(|sequence| items(dataset, sequence).iter().map(move |item| entry(sequence, item)))
         .collect();
-    if let [_] = files {
+    if let [uids] = files {
         // all that is said is said about it; a failure counts more
-        let entry = entries.into_iter().max_by_key(|entry| entry.sequence != REFERENCED_SOP_SEQUENCE);
-        return vec![entry.map(|entry| entry.outcome)];
+        let entry = entries.into_iter().max_by_key(|entry| (entry.is_failure(), entry.may_be(uids)));
+        return vec![entry.map(|entry| if entry.may_be(uids) { entry.outcome } else { another() })];
     }
     let mut outcomes: Vec<Option<Outcome>> = files.iter().map(|uids| by_uids(uids, files, &mut entries)).collect();
-    let open: Vec<&mut Option<Outcome>> = outcomes.iter_mut().filter(|outcome| outcome.is_none()).collect();
+    let open: Vec<_> = outcomes.iter_mut().zip(files).filter(|(outcome, _)| outcome.is_none()).collect();
     let of_one_kind = entries.windows(2).all(|pair| match pair {
         [one, other] => one.sequence == other.sequence && one.uid.is_none() == other.uid.is_none(),
         _ => true,
     });
-    if open.len() == entries.len() && of_one_kind {
-        for (outcome, entry) in open.into_iter().zip(entries) {
+    let in_order =
+        open.len() == entries.len() && open.iter().zip(&entries).all(|((_, uids), entry)| entry.may_be(uids));
+    if in_order && of_one_kind {
+        for ((outcome, _), entry) in open.into_iter().zip(entries) {
             *outcome = Some(entry.outcome);
         }
     }
@@ -80,7 +108,8 @@ fn entry(sequence: &'static str, item: &Value) -> Entry {
     } else {
         Outcome::Refused { reason: number(FAILURE_REASON), comment }
     };
-    Entry { sequence, uid: text(REFERENCED_SOP_INSTANCE_UID), outcome }
+    let uid = text(REFERENCED_SOP_INSTANCE_UID).map(|uid| uid.trim_matches([' ', '\0']).to_owned());
+    Entry { sequence, uid, outcome }
 }
 
 /// A US value; some servers write numbers as text.
@@ -184,5 +213,45 @@ mod tests {
         let answer = dataset(vec![], vec![item(Some("other"), Some((FAILURE_REASON, 0xA700)))], vec![]);
         assert_eq!(assign(&answer, &files(&["1"])), [Some(refused(0xA700))]);
         assert_eq!(assign(&json!({}), &files(&["1"])), [None]);
+        // how a server names what it made of a file whose UID is not known cannot be known either
+        let answer = dataset(vec![item(Some("other"), None)], vec![], vec![]);
+        assert_eq!(assign(&answer, &files(&[""])), [Some(Outcome::Stored)]);
+        let answer = dataset(vec![item(None, None)], vec![], vec![]);
+        assert_eq!(assign(&answer, &files(&["1"])), [Some(Outcome::Stored)]);
+        let answer = dataset(vec![item(Some("other"), None), item(Some("2 "), None)], vec![], vec![]);
+        assert_eq!(assign(&answer, &files(&["1 2"])), [Some(Outcome::Stored)]);
+    }
+
+    #[test]
+    fn that_another_instance_is_stored_does_not_say_that_the_file_is() {
+        let answer = dataset(vec![item(Some("other"), None)], vec![], vec![]);
+        let outcomes = assign(&answer, &files(&["1 2"]));
+        assert!(
+            matches!(&outcomes[..], [Some(Outcome::Failed(why))] if why.contains("another instance")),
+            "{outcomes:?}"
+        );
+        let answer = dataset(vec![item(Some("8"), None), item(Some("9"), None)], vec![], vec![]);
+        assert_eq!(assign(&answer, &files(&["1", "2"])), [None, None]);
+        assert_eq!(assign(&answer, &files(&["1", ""])), [None, None]);
+        assert_eq!(assign(&answer, &files(&["", ""])), [Some(Outcome::Stored), Some(Outcome::Stored)]);
+    }
+
+    #[test]
+    fn only_tags_with_elements_make_a_data_set() {
+        let element = json!({"vr": "UR", "Value": ["http://x"]});
+        for (value, is) in [
+            (json!({ "00081190": element.clone() }), true),
+            (json!([{ "0008119A": element.clone() }]), true),
+            (json!({}), true),
+            (json!([]), true),
+            (json!({ "message": "welcome" }), false),
+            (json!({ "00081190": "http://x" }), false),
+            (json!({ "00081190": element.clone(), "status": element }), false),
+            (json!([1]), false),
+            (json!("stored"), false),
+            (json!(null), false),
+        ] {
+            assert_eq!(is_dataset(&value), is, "{value}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::answer::meaning;
 use super::files::{FileToSend, Found};
+use crate::cli::text::printable;
 use indicatif::{DecimalBytes, HumanCount};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
@@ -119,13 +120,13 @@ impl Report {
         let mut text = String::new();
         for (outcome, files) in self.outcomes() {
             let Some(title) = title(outcome) else { continue };
-            let _ = writeln!(text, "{title}: {}", files_of(files.len()));
+            let _ = writeln!(text, "{}: {}", printable(&title), files_of(files.len()));
             for file in files {
-                let _ = writeln!(text, "  {}", file.display());
+                let _ = writeln!(text, "  {}", printable(&file.to_string_lossy()));
             }
         }
         if let Some(why) = &self.stopped {
-            let _ = writeln!(text, "stopped: {why}");
+            let _ = writeln!(text, "stopped: {}", printable(why));
         }
         let elapsed = self.started.elapsed();
         let per_second = self.bytes as f64 / elapsed.as_secs_f64().max(0.001);
@@ -238,5 +239,19 @@ mod tests {
         let json: Value = serde_json::from_str(&report.to_json()).unwrap();
         assert_eq!(json["others"].as_array().unwrap().len(), 5);
         assert_eq!((&json["already_there"], &json["refused"], &json["files"]), (&json!(1), &json!(1), &json!(7)));
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped_in_names_and_words() {
+        let path = PathBuf::from("a\x1b]0;title\x07\nb");
+        let files = vec![FileToSend { path: path.clone(), size: 1 }];
+        let found = Found { files: files.clone(), hidden: 0, unreadable: vec![(path.clone(), "why\x1b".into())] };
+        let mut report = Report::new(&found);
+        report.add(path, Outcome::Refused { reason: None, comment: Some("no\x1b[2J\nway".into()) });
+        report.stop(&files, "gone\x1b[1m");
+        let text = report.to_text();
+        assert!(!text.contains(|character: char| character.is_control() && character != '\n'), "{text:?}");
+        assert!(text.contains(r"refused: no\u{1b}[2J\nway: 1 file"), "{text}");
+        assert!(text.contains("\n  a\\u{1b}]0;title\\u{7}\\nb\n"), "{text}");
     }
 }

@@ -4,6 +4,8 @@ use super::answer;
 use super::progress::Progress;
 use super::report::Outcome;
 use super::turns::Identified;
+use crate::cli::text::printable;
+use crate::config::masked;
 use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -39,7 +41,7 @@ const STALL: Duration = Duration::from_mins(5);
 pub struct Client {
     http: reqwest::Client,
     studies: Url,
-    /// How the user named it, without a password.
+    /// How the user named it, its password masked.
     name: String,
     answered: AtomicBool,
 }
@@ -98,12 +100,14 @@ fn passing(why: String, lasting: Lasting) -> Failure {
 impl Client {
     /// A client for the DICOMweb root of a server.
     pub fn new(root: &str) -> Result<Self> {
-        let wrong = |why: &str| Error::bad_request(format!("`--to {root}` is not the URL of a DICOMweb server: {why}"));
+        let wrong = |why: &str| {
+            Error::bad_request(format!("`--to {}` is not the URL of a DICOMweb server: {why}", masked(root)))
+        };
+        if !names_host(root) {
+            return Err(wrong("it must begin with http:// or https://, and a host must follow"));
+        }
         let studies = Url::parse(&format!("{}/studies", root.trim_end_matches('/')))
             .map_err(|error| wrong(&error.to_string()))?;
-        if !matches!(studies.scheme(), "http" | "https") || studies.host_str().is_none() {
-            return Err(wrong("it must begin with http:// or https://"));
-        }
         if studies.query().is_some() || studies.fragment().is_some() {
             return Err(wrong("it has a query or a fragment"));
         }
@@ -118,9 +122,7 @@ impl Client {
         }
         let http =
             builder.build().map_err(|error| Error::internal("the HTTP client cannot be made").caused_by(error))?;
-        let mut shown = studies.clone();
-        let _ = shown.set_password(None);
-        let name = shown.as_str().strip_suffix("/studies").unwrap_or_default().to_owned();
+        let name = masked(studies.as_str().strip_suffix("/studies").unwrap_or_default());
         Ok(Self { http, studies, name, answered: AtomicBool::new(false) })
     }
 
@@ -211,10 +213,15 @@ impl Client {
     fn no_response(&self, error: &reqwest::Error) -> Failure {
         if error.is_connect() && !self.answered.load(Ordering::Relaxed) {
             let name = &self.name;
-            return Failure::Stop(Stop(Error::unavailable(
-                format!("no DICOMweb server at {name}: start one with `isocenter serve`, or name another with --to"),
-                cause(error),
-            )));
+            let message = match name.strip_prefix("https://") {
+                Some(rest) if is_without_tls(error) => {
+                    format!("the server at {name} seems not to speak TLS; try `--to http://{rest}`")
+                }
+                _ => {
+                    format!("no DICOMweb server at {name}: start one with `isocenter serve`, or name another with --to")
+                }
+            };
+            return Failure::Stop(Stop(Error::unavailable(message, cause(error))));
         }
         let lasting = if error.is_connect() { Lasting::Server } else { Lasting::Files };
         passing(format!("no answer from the server: {}", cause(error)), lasting)
@@ -224,7 +231,8 @@ impl Client {
         let status = response.status();
         let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(retry_after);
         let name = &self.name;
-        let stop = |why: String| Err(Failure::Stop(Stop(Error::unavailable(why, format!("HTTP {status}")))));
+        let stop = |why: String| Err(Failure::Stop(Stop(Error::new(ErrorKind::Unavailable, why))));
+        let media_type = media_type(&response);
         let text = match read(response).await {
             Ok(text) => text,
             Err(error) => return Err(passing(format!("the answer of the server broke off: {error}"), Lasting::Files)),
@@ -243,11 +251,15 @@ impl Client {
                 stop(format!("nothing can be stored at {name} ({status}); is this the DICOMweb root of the server?"))
             }
             _ => match serde_json::from_slice(&text) {
-                Ok(dataset @ (serde_json::Value::Object(_) | serde_json::Value::Array(_)))
-                    if status.is_success() || status == StatusCode::CONFLICT =>
+                Ok(dataset)
+                    if (status.is_success() || status == StatusCode::CONFLICT) && answer::is_dataset(&dataset) =>
                 {
                     Ok(Answer::Dataset(dataset))
                 }
+                // a page of something in between says nothing about files, whatever its status
+                _ if status.is_success() && !text.trim_ascii().is_empty() => Ok(Answer::Refused(format!(
+                    "the server answered {status} {media_type}, which is no DICOM JSON data set; is --to its DICOMweb root?"
+                ))),
                 _ if status == StatusCode::OK || status == StatusCode::NO_CONTENT => Ok(Answer::Success),
                 _ => Ok(Answer::Refused(described(status, &text))),
             },
@@ -366,12 +378,44 @@ fn described(status: StatusCode, text: &[u8]) -> String {
         ["message", "Message", "detail", "title", "error"].into_iter().find_map(|name| message.get(name)?.as_str())
     });
     let line = message.unwrap_or(&text).lines().next().unwrap_or_default().trim();
-    let line: String = line.chars().filter(|character| !character.is_control()).take(200).collect();
+    let line = printable(&line.chars().take(200).collect::<String>());
     if line.is_empty() || line.starts_with('<') || line.starts_with('{') {
         format!("the server answered {status}")
     } else {
         format!("the server answered {status}: {line}")
     }
+}
+
+/// Whether a text is a URL of HTTP that goes on with a host. The parser of URLs takes any number of slashes before it.
+fn names_host(root: &str) -> bool {
+    let (scheme, rest) = root.split_once("://").unwrap_or_default();
+    ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
+        && rest.starts_with(|character: char| !matches!(character, '/' | '\\'))
+}
+
+/// What a server says that its answer is.
+fn media_type(response: &Response) -> String {
+    let value = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let value: String = value.split(';').next().unwrap_or_default().trim().chars().take(100).collect();
+    if value.is_empty() { "without a media type".to_owned() } else { format!("with `{}`", printable(&value)) }
+}
+
+/// Whether what answered is no TLS, or hung up on it.
+fn is_without_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let io = error.downcast_ref::<io::Error>();
+        // an `io::Error` shows what is in it not as its source
+        let inner = io.and_then(io::Error::get_ref).map(|inner| inner as &(dyn std::error::Error + 'static));
+        let tls = error.downcast_ref::<rustls::Error>();
+        if matches!(tls, Some(rustls::Error::InvalidMessage(_)))
+            || io.is_some_and(|io| io.kind() == io::ErrorKind::UnexpectedEof)
+        {
+            return true;
+        }
+        next = inner.or_else(|| error.source());
+    }
+    false
 }
 
 /// The deepest cause of an error.
