@@ -90,6 +90,46 @@ fn a_bad_value_names_its_flag_or_variable() {
 }
 
 #[test]
+fn a_mistake_in_the_command_is_told_once_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("file"), b"").unwrap();
+    let error = refused(folder.path(), &["store", "--to", "http://", "file"]);
+    assert!(error.contains("`--to http://`"), "{error}");
+    let error = refused(folder.path(), &["config", "--storage-url", "s3://KEY:SECRET@b/p"]);
+    assert!(error.contains("`--storage-url`: `s3://KEY:***@b/p` must be"), "{error}");
+    let output = isocenter(folder.path(), &["sample", "file/x"]).output().unwrap();
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("name a folder") && error.matches("os error").count() == 1, "{error}");
+}
+
+#[test]
+fn a_database_of_another_program_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, table) in [("a.db", "studies"), ("b.db", "_sqlx_migrations"), ("c.db", "songs")] {
+        make_table(&folder.path().join(name), table);
+        let url = format!("sqlite://{name}");
+        for command in [&["migrate"][..], &["serve", "--listen", "127.0.0.1:0"]] {
+            let error = refused(folder.path(), &[command, &["--database-url", &url]].concat());
+            assert!(error.contains("not an index of isocenter") && error.contains("--database-url"), "{error}");
+        }
+    }
+}
+
+fn make_table(file: &Path, table: &str) {
+    use sqlx::ConnectOptions as _;
+
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file).create_if_missing(true);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut connection = options.connect().await.unwrap();
+        let statement = sqlx::AssertSqlSafe(format!("create table {table} (version integer)"));
+        sqlx::raw_sql(statement).execute(&mut connection).await.unwrap();
+        sqlx::Connection::close(connection).await.unwrap();
+    });
+}
+
+#[test]
 fn wrong_usage_ends_with_status_two() {
     let folder = tempfile::tempdir().unwrap();
     for arguments in [&["--lisen", "x"][..], &["fly"], &["serve", "--allow-anonymous=maybe"]] {

@@ -90,6 +90,7 @@ fn failed(error: sqlx::migrate::MigrateError) -> Error {
 
 /// The version of the index, 0 when it is empty. Refuses one that is newer than this build.
 pub(super) async fn check_version(database: &Database) -> Result<i64> {
+    refuse_foreign(database).await?;
     let exists = match database.pools {
         Pools::Sqlite { .. } => "select count(*) from sqlite_schema where type = 'table' and name = '_sqlx_migrations'",
         Pools::Postgres(_) => "select count(*) from pg_catalog.pg_class where oid = to_regclass('_sqlx_migrations')",
@@ -109,6 +110,26 @@ pub(super) async fn check_version(database: &Database) -> Result<i64> {
         )));
     }
     Ok(version)
+}
+
+/// Refuses a file of SQLite that another program made. In a database of PostgreSQL others may have tables too.
+async fn refuse_foreign(database: &Database) -> Result<()> {
+    // one statement, as another process may migrate at this moment; it makes all tables at once
+    const FOREIGN: &str = "select count(*) from sqlite_schema where type = 'table' and name not like 'sqlite~_%' escape '~' \
+                           and (select count(*) from sqlite_schema where type = 'table' \
+                                and name in ('_sqlx_migrations', 'studies', 'instances')) < 3";
+    if !matches!(database.pools, Pools::Sqlite { .. }) {
+        return Ok(());
+    }
+    let foreign = database.read_optional(Statement::new(FOREIGN)).await?;
+    if foreign.map_or(Ok(0), |row| row.integer(0))? == 0 {
+        return Ok(());
+    }
+    Err(Error::configuration(format!(
+        "the file at {} is not an index of isocenter, it has tables of another program; choose another with \
+         `--database-url` or `--data-dir`",
+        database.place
+    )))
 }
 
 #[cfg(test)]
