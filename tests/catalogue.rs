@@ -60,6 +60,7 @@ both! {
     an_insert_without_its_lease_is_refused
     a_lease_lasts_for_its_term_from_each_renewal_until_it_is_given_back
     a_lease_is_not_taken_away_while_instances_are_stored_under_it
+    a_lease_lapses_once_it_has_run_out_and_is_known_until_it_is_forgotten
     an_index_of_a_newer_version_is_refused
     migrating_twice_at_once_migrates_once
     a_closed_catalogue_is_unavailable
@@ -578,13 +579,36 @@ async fn a_lease_lasts_for_its_term_from_each_renewal_until_it_is_given_back(bac
     assert_eq!(database.query("select id from leases").await, [first.to_string()]);
 }
 
-/// What the sweep will do: it takes a lease that ran out, then erases objects under it that have no row.
+async fn a_lease_lapses_once_it_has_run_out_and_is_known_until_it_is_forgotten(backend: Backend) {
+    let database = TestDatabase::create(backend).await;
+    let catalogue = database.open().await;
+    let [held, run_out, renewed] = [(); 3].map(|()| Uuid::now_v7());
+    for lease in [held, run_out, renewed] {
+        catalogue.take_lease(lease, LEASE).await.unwrap();
+    }
+    assert!(catalogue.expired_leases().await.unwrap().is_empty());
+    database.execute(&format!("update leases set expires_at = 0 where id <> '{held}'")).await;
+    assert_eq!(catalogue.expired_leases().await.unwrap(), [run_out, renewed]);
+    assert!(catalogue.renew_lease(renewed).await.unwrap());
+    for (lease, lapses) in [(held, false), (run_out, true), (renewed, false), (Uuid::now_v7(), false), (run_out, false)]
+    {
+        assert_eq!(catalogue.lapse_lease(lease).await.unwrap(), lapses);
+    }
+    assert!(!catalogue.renew_lease(run_out).await.unwrap(), "it is gone for its process");
+    let all = [held, run_out, renewed, Uuid::now_v7()].into();
+    assert_eq!(catalogue.leases_held(&all).await.unwrap(), [held, renewed].into());
+    assert_eq!(catalogue.lapsed_leases().await.unwrap(), [run_out]);
+    catalogue.forget_lapsed_lease(run_out).await.unwrap();
+    assert!(catalogue.lapsed_leases().await.unwrap().is_empty());
+}
+
+/// What a sweep does: it takes a lease that ran out, then removes objects under it that have no row.
 async fn a_lease_is_not_taken_away_while_instances_are_stored_under_it(backend: Backend) {
     let database = TestDatabase::create(backend).await;
     let catalogue = database.open().await;
     let lease = Uuid::now_v7();
     catalogue.take_lease(lease, LEASE).await.unwrap();
-    let (storing, mut sweep) = (catalogue.clone(), database.connect().await);
+    let storing = catalogue.clone();
     let storing = tokio::spawn(async move {
         let mut outcomes = Vec::new();
         while !matches!(outcomes.last(), Some(false)) {
@@ -596,7 +620,8 @@ async fn a_lease_is_not_taken_away_while_instances_are_stored_under_it(backend: 
     while counters(&database).await.is_empty() {
         assert!(!storing.is_finished(), "nothing could be stored");
     }
-    sweep.execute("delete from leases").await;
+    database.execute("update leases set expires_at = 0").await;
+    assert!(catalogue.lapse_lease(lease).await.unwrap());
     let rows = "select cast(count(*) as text) from instances";
     let (when_taken, outcomes) = (database.query(rows).await, storing.await.unwrap());
     assert_eq!(database.query(rows).await, when_taken, "nothing was stored under it any more");
@@ -606,14 +631,14 @@ async fn a_lease_is_not_taken_away_while_instances_are_stored_under_it(backend: 
 async fn an_index_of_a_newer_version_is_refused(backend: Backend) {
     let database = TestDatabase::create(backend).await;
     let catalogue = database.open().await;
-    database.execute("update _sqlx_migrations set version = 1000000 where version = 2").await;
+    database.execute("update _sqlx_migrations set version = 1000000 where version = 3").await;
     let settings = DatabaseSettings::default();
     for error in [
         Catalogue::open(&database.url, &settings).await.map(drop).unwrap_err(),
         catalogue.migrate().await.map(drop).unwrap_err(),
     ] {
         assert_eq!(error.kind(), ErrorKind::Configuration);
-        assert!(error.message().contains("has version 1000000, this isocenter knows up to 2"), "{error}");
+        assert!(error.message().contains("has version 1000000, this isocenter knows up to 3"), "{error}");
     }
 }
 
@@ -627,7 +652,7 @@ async fn migrating_twice_at_once_migrates_once(backend: Backend) {
         })
         .collect();
     for task in tasks {
-        assert_eq!(task.await.unwrap().unwrap().to, 2);
+        assert_eq!(task.await.unwrap().unwrap().to, 3);
     }
     assert_eq!(database.query("select name from partitions").await, ["main"]);
 }

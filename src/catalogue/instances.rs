@@ -66,7 +66,7 @@ const FIRST_METADATA_BATCH: i64 = 16;
 pub(super) const METADATA_BATCH_BYTES: usize = 2 << 20;
 
 /// The columns of [`InstanceRow`] but the key's and the series'.
-const COLUMNS: &str = "i.id, i.sop_instance_uid, i.sop_class_uid, i.transfer_syntax_uid, i.encoding, i.form, i.location, \
+pub(super) const COLUMNS: &str = "i.id, i.sop_instance_uid, i.sop_class_uid, i.transfer_syntax_uid, i.encoding, i.form, i.location, \
                        i.size, i.digest, i.received_at, i.number_of_frames, i.frames";
 
 impl Catalogue {
@@ -344,7 +344,8 @@ fn stored_metadata(rows: &[Row], series: &[SeriesPlan]) -> Result<VecDeque<(Inst
     in_order(rows, series, 3, read).map(VecDeque::from)
 }
 
-fn instance(row: &Row, study: &StudyUid, series: &SeriesUid, series_version: i64) -> Result<InstanceRow> {
+/// The instance of a row that begins with [`COLUMNS`].
+pub(super) fn instance(row: &Row, study: &StudyUid, series: &SeriesUid, series_version: i64) -> Result<InstanceRow> {
     Ok(InstanceRow {
         id: InstanceId(row.integer(0)?),
         key: InstanceKey {

@@ -30,6 +30,11 @@ const MIGRATIONS: &[(&str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0002_leases.sql"),
         include_str!("../../migrations/postgres/0002_leases.sql"),
     ),
+    (
+        "lapsed_leases",
+        include_str!("../../migrations/sqlite/0003_lapsed_leases.sql"),
+        include_str!("../../migrations/postgres/0003_lapsed_leases.sql"),
+    ),
 ];
 
 /// The newest version that this build knows.
@@ -67,6 +72,25 @@ impl Catalogue {
             }
         }
         Ok(Migrated { from, to: check_version(&self.0.database).await? })
+    }
+
+    /// Refuses an index that is empty or of an older version: for commands that look after an archive and must neither
+    /// begin one in the wrong place nor bring one up to date on which another version is still serving.
+    ///
+    /// # Errors
+    /// `Configuration` that says what to do.
+    pub async fn expect_current(&self) -> Result<()> {
+        let place = &self.0.database.place;
+        match check_version(&self.0.database).await? {
+            0 => Err(Error::configuration(format!(
+                "there is no archive in {place}; name its index with `--data-dir` or `--database-url`"
+            ))),
+            version if version < newest() => Err(Error::configuration(format!(
+                "the index at {place} has version {version}, this isocenter needs {}; run `isocenter migrate`",
+                newest()
+            ))),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod database;
 mod dialect;
 mod failure;
 mod insert;
+mod inspect;
 mod instances;
 mod leases;
 mod metadata;
@@ -33,6 +34,7 @@ use crate::config::{DatabaseSettings, DatabaseUrl};
 use crate::error::Result;
 
 pub use insert::{Inserted, NewInstance, NotInserted};
+pub use inspect::{IndexedRow, RowParts, RowRange};
 pub use instances::{InstanceId, InstanceMetadata, InstanceRow};
 pub use migrate::Migrated;
 pub use writer::Coming;

@@ -1,6 +1,6 @@
-//! Where each kind of object lies: kind → path, content type. The only place where a storage path is made.
+//! Where each kind of object lies: kind → path, content type. The only place where a storage path is made or read.
 
-use crate::dicom::uid::InstanceKey;
+use crate::dicom::uid::{InstanceKey, InstanceUid, SeriesUid, StudyUid};
 use crate::error::{Error, Result};
 use uuid::Uuid;
 
@@ -11,6 +11,17 @@ pub const DICOM: &str = "application/dicom";
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StorageKey(String);
 
+/// What the key of an instance's object says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceObject {
+    /// The instance that was to be stored.
+    pub instance: InstanceKey,
+    /// The lease under which.
+    pub lease: Uuid,
+    /// Which of the objects begun under the lease.
+    pub number: u64,
+}
+
 impl StorageKey {
     /// The object of one attempt to store an instance: `studies/{study}/{series}/{instance}.{lease}.{number}.dcm`.
     ///
@@ -19,6 +30,23 @@ impl StorageKey {
     #[must_use]
     pub fn instance(key: &InstanceKey, lease: Uuid, number: u64) -> Self {
         Self(format!("studies/{}/{}/{}.{}.{number}.dcm", key.study, key.series, key.instance, lease.simple()))
+    }
+
+    /// What [`Self::instance`] made this key of; none if it did not make it, to the letter.
+    #[must_use]
+    pub fn instance_object(&self) -> Option<InstanceObject> {
+        let (study, rest) = self.0.strip_prefix("studies/")?.split_once('/')?;
+        let (series, name) = rest.split_once('/')?;
+        let (name, number) = name.strip_suffix(".dcm")?.rsplit_once('.')?;
+        let (instance, lease) = name.rsplit_once('.')?;
+        let instance = InstanceKey {
+            study: StudyUid::parse(study).ok()?,
+            series: SeriesUid::parse(series).ok()?,
+            instance: InstanceUid::parse(instance).ok()?,
+        };
+        let object = InstanceObject { instance, lease: Uuid::try_parse(lease).ok()?, number: number.parse().ok()? };
+        // there are other ways to write a number and the id of a lease
+        (Self::instance(&object.instance, object.lease, object.number) == *self).then_some(object)
     }
 
     /// An object that is written, read and removed to see that the store works: `probe/{id}/probe`.
@@ -59,6 +87,48 @@ impl StorageKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LEASE: &str = "0192e4a0b7c87d3e9f00aabbccddeeff";
+
+    #[test]
+    fn a_key_says_what_it_was_made_of() {
+        let instance = InstanceKey {
+            study: StudyUid::parse("1.2").unwrap(),
+            series: SeriesUid::parse("1.2.3").unwrap(),
+            instance: InstanceUid::parse("1.2.3.4").unwrap(),
+        };
+        let lease = Uuid::try_parse(LEASE).unwrap();
+        for number in [0, 7, u64::MAX] {
+            let key = StorageKey::instance(&instance, lease, number);
+            assert_eq!(key.instance_object(), Some(InstanceObject { instance: instance.clone(), lease, number }));
+        }
+    }
+
+    #[test]
+    fn only_a_key_made_here_for_an_instance_says_anything() {
+        let good = format!("studies/1.2/3.4/5.6.{LEASE}.0.dcm");
+        assert!(StorageKey::from_index(good.clone()).instance_object().is_some());
+        for bad in [
+            StorageKey::probe(Uuid::now_v7()).as_str().to_owned(),
+            good.replace("studies/", "series/"),
+            good.replace(".0.dcm", ".00.dcm"),
+            good.replace(".0.dcm", ".+0.dcm"),
+            good.replace(".0.dcm", ".dcm"),
+            good.replace(".0.dcm", ".0.dcm.receipt"),
+            good.replace(".0.dcm", ".18446744073709551616.dcm"),
+            good.replace("0192", "0192-"),
+            good.replace("9f00aabb", "9F00AABB"),
+            good.replace(LEASE, "0192e4a0-b7c8-7d3e-9f00-aabbccddeeff"),
+            good.replace("3.4/", ""),
+            good.replace("3.4/", "3.4/5/"),
+            good.replace("5.6.", ""),
+            good.replace("5.6.", "5.x."),
+            format!("{good}/{good}"),
+            String::new(),
+        ] {
+            assert_eq!(StorageKey::from_index(bad.clone()).instance_object(), None, "{bad}");
+        }
+    }
 
     #[test]
     fn a_key_never_leaves_the_root() {
