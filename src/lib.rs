@@ -10,7 +10,7 @@
 //! | 0 | [`dicom`] | what DICOM means: byte stream, attributes, values, queries, DICOM JSON. Pure |
 //! | 1 | [`catalogue`] | the index, on SQLite or PostgreSQL: the only SQL |
 //! | 1 | [`store`] | bytes at rest, in a folder or a bucket: the only object access |
-//! | 2 | [`archive`] | the way in and the way out, shared by all protocols |
+//! | 2 | [`archive`] | the way in and the way out, shared by all protocols; comparing index and objects |
 //! | 3 | [`app`] | one value of each dependency |
 //! | 4 | [`http`], [`dicomweb`] | HTTP, and PS3.18 on it with one file per transaction |
 //! | 5 | [`serve`], [`cli`] | putting it together |

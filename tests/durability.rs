@@ -17,6 +17,7 @@ use crate::support::binary::{Binary, JSON, client};
 use crate::support::generate::{Elements, Syntax, Value};
 use crate::support::multipart;
 use crate::support::server::{BackEnds, TestServer};
+use crate::verify::is_clean;
 
 /// Clients that store at the same time.
 const CLIENTS: u64 = 8;
@@ -122,6 +123,11 @@ async fn killed_while_storing(back_ends: BackEnds, kills: u32) -> TestServer {
     requests_are_stored_as_a_whole(&ledger, &found);
     everything_listed_reads_back(&server, &ledger, &found).await;
     assert_eq!(server.instances_counted().await, found.len(), "the counters of the studies agree with their instances");
+    assert_eq!(is_clean(&server).await, found.len() as u64);
+    server.index().await.execute("update leases set expires_at = 0").await;
+    assert_eq!(server.run(&["sweep"]).await.status.code(), Some(0));
+    assert_eq!(server.keys().await.len(), found.len(), "what the killed servers left is gone");
+    assert_eq!(is_clean(&server).await, found.len() as u64);
     server
 }
 

@@ -27,5 +27,7 @@ mod storage;
 mod store;
 mod store_command;
 mod support;
+mod sweep;
 mod tidy;
 mod tidy_source;
+mod verify;

@@ -1,4 +1,4 @@
-//! Use cases that several doors share: storing, retrieving. No protocol's status codes here.
+//! Use cases that several doors share: storing, retrieving, comparing index and objects. No protocol's status codes here.
 
 mod describe;
 mod digest;
@@ -10,3 +10,5 @@ mod memory;
 mod object_reader;
 pub mod outcome;
 pub mod retrieve;
+pub mod sweep;
+pub mod verify;

@@ -4,10 +4,14 @@
 
 mod config;
 mod migrate;
+mod opened;
 pub mod sample;
 mod serve;
 pub mod store;
+mod sweep;
 mod text;
+mod verify;
+mod watch;
 
 use std::error::Error as _;
 use std::io::Write as _;
@@ -38,6 +42,8 @@ Examples:
   isocenter serve --listen 127.0.0.1:9000 --data-dir /srv/dicom
   isocenter serve --database-url postgres://me@db/isocenter --storage-url s3://bucket/prefix
   isocenter store scans/                       send a folder of files to it
+  isocenter verify                             compare every instance with its object
+  isocenter sweep                              remove what killed processes left
   isocenter config                             print all settings, and where each comes from
   curl 'http://127.0.0.1:8080/dicom-web/studies?PatientID=1234'
 
@@ -55,6 +61,9 @@ enum Command {
     Sample(sample::SampleArgs),
     /// Bring the index up to the version of this program, and leave
     Migrate(Settings),
+    // what these two do is told where their arguments are
+    Verify(verify::VerifyArgs),
+    Sweep(sweep::SweepArgs),
     /// Print the effective settings as TOML, secrets masked, and where each comes from
     Config(Settings),
 }
@@ -65,12 +74,25 @@ enum Command {
     after_help = "Each flag has a variable: --data-dir is ISOCENTER_DATA_DIR. `isocenter config` prints all settings."
 )]
 pub struct Settings {
-    /// Settings file (TOML)
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    places: Places,
     /// Address and port; port 0 takes a free one [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
+    /// The URL by which clients reach the server, when it stands behind a proxy
+    #[arg(long, value_name = "URL")]
+    public_url: Option<String>,
+    /// Answer everyone who can reach an address that is not loopback
+    #[arg(long)]
+    allow_anonymous: bool,
+}
+
+/// The flags that say where the archive is.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Places {
+    /// Settings file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Where index and objects lie that have no place of their own [default: ./isocenter-data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
@@ -80,31 +102,38 @@ pub struct Settings {
     /// The objects: file:///path or s3://bucket/prefix, with the usual `AWS_*` variables
     #[arg(long, value_name = "URL")]
     storage_url: Option<String>,
-    /// The URL by which clients reach the server, when it stands behind a proxy
-    #[arg(long, value_name = "URL")]
-    public_url: Option<String>,
-    /// Answer everyone who can reach an address that is not loopback
-    #[arg(long)]
-    allow_anonymous: bool,
 }
 
 impl Settings {
     /// The settings of this process.
     fn load(&self) -> Result<Loaded> {
-        let texts = [
-            ("--listen", &self.listen),
-            ("--data-dir", &self.data_dir),
-            ("--database-url", &self.database_url),
-            ("--storage-url", &self.storage_url),
-            ("--public-url", &self.public_url),
-        ];
-        let mut flags: Vec<_> =
-            texts.into_iter().filter_map(|(flag, text)| text.clone().map(|text| (flag, text))).collect();
+        let mut flags = given([("--listen", &self.listen), ("--public-url", &self.public_url)]);
         if self.allow_anonymous {
             flags.push(("--allow-anonymous", "true".to_owned()));
         }
+        self.places.load_with(flags)
+    }
+}
+
+impl Places {
+    /// The settings of this process.
+    fn load(&self) -> Result<Loaded> {
+        self.load_with(Vec::new())
+    }
+
+    fn load_with(&self, mut flags: Vec<(&'static str, String)>) -> Result<Loaded> {
+        flags.extend(given([
+            ("--data-dir", &self.data_dir),
+            ("--database-url", &self.database_url),
+            ("--storage-url", &self.storage_url),
+        ]));
         Loaded::from_process(self.config.as_deref(), &flags)
     }
+}
+
+/// The flags that were given.
+fn given<const N: usize>(flags: [(&'static str, &Option<String>); N]) -> Vec<(&'static str, String)> {
+    flags.into_iter().filter_map(|(flag, text)| text.clone().map(|text| (flag, text))).collect()
 }
 
 /// How a command ended that did not fail as a whole.
@@ -125,6 +154,8 @@ pub fn run() -> ExitCode {
         Some(Command::Serve(settings)) => serve::run(&settings),
         Some(Command::Store(args)) => runtime().and_then(|runtime| runtime.block_on(store::run(&args))),
         Some(Command::Sample(args)) => sample::run(&args),
+        Some(Command::Verify(args)) => verify::run(&args),
+        Some(Command::Sweep(args)) => sweep::run(&args),
         Some(Command::Migrate(settings)) => migrate::run(&settings),
         Some(Command::Config(settings)) => config::run(&settings),
     };

@@ -41,6 +41,18 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
+/// The binary in a folder and without settings in its environment.
+pub fn command(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_isocenter"));
+    for (name, _) in std::env::vars_os() {
+        if ["ISOCENTER_", "AWS_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(name);
+        }
+    }
+    command.current_dir(folder).stdin(Stdio::null());
+    command
+}
+
 impl Binary {
     /// Starts a server over SQLite and a folder, both in `data`.
     pub async fn start(data: &Path) -> Self {
@@ -59,18 +71,11 @@ impl Binary {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
         let output = File::create(&log).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_isocenter"));
-        for (name, _) in std::env::vars_os() {
-            if ["ISOCENTER_", "AWS_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
-                command.env_remove(name);
-            }
-        }
+        let mut command = command(folder.path());
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data)
             .envs(environment.iter().copied())
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output);
         let child = command.spawn().unwrap();

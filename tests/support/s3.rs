@@ -38,7 +38,7 @@ impl S3Server {
     }
 
     /// The settings that lead to it, by their names in the environment.
-    pub fn environment(&self) -> [(&str, &str); 4] {
+    pub fn environment(&self) -> [(&'static str, &str); 4] {
         [
             ("AWS_ENDPOINT_URL", self.endpoint.as_str()),
             ("AWS_ACCESS_KEY_ID", ACCESS_KEY),

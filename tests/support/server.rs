@@ -2,13 +2,16 @@
 
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
+use std::process::Output;
 use std::time::{Duration, Instant};
 
-use isocenter::config::DatabaseUrl;
+use futures_util::TryStreamExt as _;
+use isocenter::config::{DatabaseUrl, StorageSettings, StorageUrl};
+use isocenter::store::ObjectStorage;
 use tempfile::TempDir;
 
-use crate::support::binary::Binary;
-use crate::support::database::{Backend, TestDatabase};
+use crate::support::binary::{Binary, command};
+use crate::support::database::{Backend, Session, TestDatabase};
 use crate::support::s3::{BUCKET, S3Server};
 
 /// What a server keeps its index and its objects in.
@@ -27,6 +30,8 @@ impl BackEnds {
 
 /// How long a server may take to remove what an interrupted request left.
 const CLEANED: Duration = Duration::from_mins(1);
+/// Below what the objects lie in the bucket.
+const PREFIX: &str = "tests";
 /// How the folder names what it notes beside an object.
 const RECEIPTS: &str = "receipts";
 
@@ -101,6 +106,56 @@ impl TestServer {
         }
     }
 
+    /// The storage keys of all complete objects of instances.
+    pub async fn keys(&self) -> Vec<String> {
+        listed(&self.storage().await).await
+    }
+
+    /// The same, as soon as there are so many.
+    pub async fn keys_when(&self, count: usize) -> Vec<String> {
+        let storage = self.storage().await;
+        let end = Instant::now() + CLEANED;
+        loop {
+            let keys = listed(&storage).await;
+            if keys.len() >= count {
+                return keys;
+            }
+            assert!(Instant::now() < end, "{keys:?} are fewer than {count}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// The object store, past the server.
+    pub async fn storage(&self) -> ObjectStorage {
+        let settings = StorageSettings::default();
+        match &self.shared {
+            None => ObjectStorage::open(&StorageUrl::Folder(self.data().join("objects")), &settings).await,
+            Some((_, s3)) => {
+                let access = s3.environment().map(|(name, value)| (name.to_lowercase(), value));
+                let access: Vec<_> = access.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+                ObjectStorage::open_bucket(BUCKET, PREFIX, &access, &settings).await
+            }
+        }
+        .unwrap()
+    }
+
+    /// A connection to the index, past the server.
+    pub async fn index(&self) -> Session {
+        match &self.shared {
+            None => TestDatabase::at(self.data().join("index.sqlite3")).connect().await,
+            Some((database, _)) => database.connect().await,
+        }
+    }
+
+    /// Runs a command of the binary over the same index and objects, beside the server.
+    pub async fn run(&self, arguments: &[&str]) -> Output {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = command(folder.path());
+        command.args(arguments).arg("--data-dir").arg(self.data()).envs(environment(self.shared.as_ref()));
+        // the S3 server needs the threads of the runtime
+        tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap()
+    }
+
     /// Another process over the same index and objects.
     pub async fn another(&self) -> Binary {
         start(&self.folder, self.shared.as_ref()).await
@@ -124,6 +179,13 @@ impl Deref for TestServer {
     fn deref(&self) -> &Binary {
         &self.binary
     }
+}
+
+async fn listed(storage: &ObjectStorage) -> Vec<String> {
+    let listed: Vec<_> = storage.list("studies").try_collect().await.unwrap();
+    let mut keys: Vec<String> = listed.into_iter().map(|(key, _)| key.as_str().to_owned()).collect();
+    keys.sort();
+    keys
 }
 
 fn files_below(root: &Path) -> Vec<String> {
@@ -151,14 +213,20 @@ impl DerefMut for TestServer {
 
 async fn start(folder: &TempDir, shared: Option<&(TestDatabase, S3Server)>) -> Binary {
     let data = folder.path().join("data");
-    let Some((database, s3)) = shared else { return Binary::start(&data).await };
-    let DatabaseUrl::Postgres(url) = &database.url else { panic!("a shared index is in PostgreSQL") };
-    let bucket = format!("s3://{BUCKET}/tests");
-    let mut environment = s3.environment().to_vec();
-    environment.extend([
-        ("AWS_ALLOW_HTTP", "true"),
-        ("ISOCENTER_DATABASE_URL", url.expose()),
-        ("ISOCENTER_STORAGE_URL", &bucket),
-    ]);
+    let environment = environment(shared);
+    let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     Binary::start_with(&data, &environment).await
+}
+
+/// The variables that lead to back ends outside of the data folder.
+fn environment(shared: Option<&(TestDatabase, S3Server)>) -> Vec<(&'static str, String)> {
+    let Some((database, s3)) = shared else { return Vec::new() };
+    let DatabaseUrl::Postgres(url) = &database.url else { panic!("a shared index is in PostgreSQL") };
+    let mut environment: Vec<_> = s3.environment().map(|(name, value)| (name, value.to_owned())).to_vec();
+    environment.extend([
+        ("AWS_ALLOW_HTTP", "true".to_owned()),
+        ("ISOCENTER_DATABASE_URL", url.expose().to_owned()),
+        ("ISOCENTER_STORAGE_URL", format!("s3://{BUCKET}/{PREFIX}")),
+    ]);
+    environment
 }

@@ -1,0 +1,47 @@
+//! Opens an archive that is there already, for commands that look after it beside its servers.
+
+use crate::catalogue::Catalogue;
+use crate::config::{Config, DatabaseUrl};
+use crate::error::{Error, Result};
+use crate::store::ObjectStorage;
+
+/// The index and the objects of an archive.
+pub(super) struct Opened {
+    pub(super) catalogue: Catalogue,
+    pub(super) store: ObjectStorage,
+}
+
+impl Opened {
+    /// Opens both. No index is made or migrated: a wrong setting must not look like an archive without instances.
+    ///
+    /// # Errors
+    /// A configuration error that says what to do.
+    pub(super) async fn open(config: &Config) -> Result<Self> {
+        let url = config.database_url();
+        if let DatabaseUrl::Sqlite(path) = &url
+            && !path.exists()
+        {
+            return Err(Error::configuration(format!(
+                "there is no index at `{}`; name the archive with `--data-dir` or `--database-url`",
+                path.display()
+            )));
+        }
+        let catalogue = Catalogue::open(&url, &config.database).await?;
+        let store = match catalogue.expect_current().await {
+            Ok(()) => ObjectStorage::open(&config.storage_url(), &config.storage).await,
+            Err(error) => Err(error),
+        };
+        match store {
+            Ok(store) => Ok(Self { catalogue, store }),
+            Err(error) => {
+                catalogue.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) async fn close(self) {
+        self.store.settle().await;
+        self.catalogue.close().await;
+    }
+}

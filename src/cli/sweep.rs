@@ -1,0 +1,151 @@
+//! `isocenter sweep`: removes objects that no row names.
+
+use std::fmt::Write as _;
+
+use indicatif::{DecimalBytes, HumanCount};
+use serde_json::{Map, Value, json};
+
+use super::opened::Opened;
+use super::watch::{Listing, Watch, many};
+use super::{Outcome, Places, runtime};
+use crate::archive::sweep::{Event, Stray, SweepOptions, sweep};
+use crate::error::Result;
+use crate::telemetry;
+
+/// Remove objects that no row of the index names.
+///
+/// A process that stores has a lease that it renews. When it is killed, its lease runs out after an hour at most. A sweep
+/// takes such leases and removes the objects begun under them that never became instances. Servers may run meanwhile, and
+/// objects under leases that are held are left alone, as is everything that was not stored as an instance.
+///
+/// With --full all objects are compared with the index, and those that are under no lease any more and named by no row are
+/// removed too. The index has the last word: with one that is older than the objects (restored from a backup), or one of
+/// another archive, do not use it; look with --full --dry-run first.
+///
+/// Each object is a line: its storage key and its size. With --json the output is one object: `objects`, then how many
+/// objects and bytes were removed, how many failed, and how many leases were swept.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  isocenter sweep                               the archive in ./isocenter-data
+  isocenter sweep --dry-run                     what it would remove
+  isocenter sweep --full --dry-run --data-dir /srv/dicom
+  isocenter sweep --database-url postgres://me@db/isocenter --storage-url s3://bucket/prefix
+
+Exit status: 0 all well, 1 something could not be removed, 2 usage or settings.")]
+pub(super) struct SweepArgs {
+    #[command(flatten)]
+    places: Places,
+    /// Compare all objects with the index, not only those of leases that have run out
+    #[arg(long)]
+    full: bool,
+    /// Remove nothing, only tell what would be removed
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Sweeps.
+pub(super) fn run(args: &SweepArgs) -> Result<Outcome> {
+    let config = args.places.load()?.config;
+    telemetry::start_log(&config.log)?;
+    runtime()?.block_on(async {
+        let opened = Opened::open(&config).await?;
+        let outcome = report(&opened, args).await;
+        opened.close().await;
+        outcome
+    })
+}
+
+async fn report(opened: &Opened, args: &SweepArgs) -> Result<Outcome> {
+    let options = SweepOptions { full: args.full, dry_run: args.dry_run };
+    let mut report = Report { dry_run: args.dry_run, ..Report::default() };
+    let mut listing = Listing::begin(Watch::new("objects looked at", None), args.json, "objects");
+    let swept = sweep(&opened.catalogue, &opened.store, options, |event| match event {
+        Event::Looked(objects) => {
+            report.looked = report.looked.saturating_add(objects);
+            listing.watch.show(report.looked, report.bytes);
+        }
+        Event::Stray(stray) => {
+            report.add(&stray);
+            listing.item(|| line(&stray, args.dry_run), || object(&stray));
+            listing.watch.show(report.looked, report.bytes);
+        }
+    })
+    .await;
+    let leases = swept.as_ref().ok().copied();
+    listing.end(&report.to_text(leases), &report.to_json(leases));
+    swept?;
+    Ok(if report.failed == 0 { Outcome::Done } else { Outcome::SomeFailed })
+}
+
+fn line(stray: &Stray, dry_run: bool) -> String {
+    let (key, bytes) = (stray.key.as_str(), stray.bytes);
+    match &stray.failure {
+        Some(error) => format!("not removed, {}: {key} ({bytes} bytes)", error.message()),
+        None if dry_run => format!("would remove {key} ({bytes} bytes)"),
+        None => format!("removed {key} ({bytes} bytes)"),
+    }
+}
+
+fn object(stray: &Stray) -> Value {
+    let mut object = json!({ "key": stray.key.as_str(), "bytes": stray.bytes });
+    if let Some(error) = &stray.failure {
+        object["failure"] = json!(error.message());
+    }
+    object
+}
+
+/// The figures.
+#[derive(Default)]
+struct Report {
+    dry_run: bool,
+    looked: u64,
+    removed: u64,
+    bytes: u64,
+    failed: u64,
+}
+
+impl Report {
+    fn add(&mut self, stray: &Stray) {
+        if stray.failure.is_some() {
+            self.failed += 1;
+        } else {
+            self.removed += 1;
+            self.bytes = self.bytes.saturating_add(stray.bytes);
+        }
+    }
+
+    /// `leases` says how many were swept, if the sweep came to its end.
+    fn to_text(&self, leases: Option<u64>) -> String {
+        let what = if self.dry_run { "would be removed" } else { "removed" };
+        let mut text = format!(
+            "{} looked at, {} {what} ({})",
+            many(self.looked, "object", "objects"),
+            HumanCount(self.removed),
+            DecimalBytes(self.bytes)
+        );
+        if self.failed > 0 {
+            let _ = write!(text, ", {} could not be removed", HumanCount(self.failed));
+        }
+        let _ = match leases {
+            Some(leases) => write!(text, "; {} had run out", many(leases, "lease", "leases")),
+            None => write!(text, "; the sweep did not come to its end, run it again"),
+        };
+        text
+    }
+
+    fn to_json(&self, leases: Option<u64>) -> Map<String, Value> {
+        let fields = [
+            ("looked_at", json!(self.looked)),
+            ("removed", json!(self.removed)),
+            ("bytes", json!(self.bytes)),
+            ("failed", json!(self.failed)),
+            ("leases", json!(leases)),
+            ("dry_run", json!(self.dry_run)),
+            ("complete", json!(leases.is_some())),
+        ];
+        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}

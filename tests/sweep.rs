@@ -1,0 +1,206 @@
+//! `isocenter sweep`: what killed processes left is removed, and nothing else ever.
+
+use isocenter::dicom::uid::{InstanceKey, InstanceUid, SeriesUid, StudyUid};
+use isocenter::store::keys::StorageKey;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::binary::client;
+use crate::support::database::Session;
+use crate::support::generate::{Elements, Syntax, Value as Pixels};
+use crate::support::multipart;
+use crate::support::server::{TestServer, on_both_stacks};
+use crate::verify::{is_clean, put, report};
+
+on_both_stacks!(
+    what_a_killed_server_left_is_removed_once_its_lease_has_run_out,
+    sweeps_beside_a_storing_server_remove_nothing_of_its,
+    a_full_sweep_finds_stray_copies_and_leaves_what_is_not_an_instance,
+    the_object_of_a_hidden_row_stays,
+    a_sweep_that_was_cut_off_is_continued_and_two_at_once_do_no_harm,
+);
+
+const RUN_OUT: &str = "update leases set expires_at = 0";
+
+/// A CT with so many bytes of pixel data.
+fn ct(instance: u32, bytes: usize) -> Vec<u8> {
+    let pixels = Pixels::Bytes(vec![7; bytes]);
+    Elements::ct("1.2.1", "1.2.1.1", &format!("1.2.1.1.{instance}"))
+        .with(0x7fe0, 0x0010, dicom_core::VR::OW, pixels)
+        .part10(Syntax::Explicit)
+}
+
+/// The key of an object that might have been begun for an instance.
+fn key(instance: u32, lease: Uuid, number: u64) -> StorageKey {
+    let instance = InstanceKey {
+        study: StudyUid::parse("1.2.1").unwrap(),
+        series: SeriesUid::parse("1.2.1.1").unwrap(),
+        instance: InstanceUid::parse(&format!("1.2.1.1.{instance}")).unwrap(),
+    };
+    StorageKey::instance(&instance, lease, number)
+}
+
+/// Sweeps and expects that all goes well: how many objects and bytes are removed, and the keys in the report.
+async fn sweep(server: &TestServer, flags: &[&str]) -> (u64, u64, Vec<String>) {
+    let (status, report) = report(&server.run(&[&["sweep", "--json"], flags].concat()).await);
+    assert_eq!((status, &report["failed"], &report["complete"]), (0, &json!(0), &json!(true)), "{report}");
+    let key = |object: &Value| object["key"].as_str().unwrap().to_owned();
+    let mut keys: Vec<String> = report["objects"].as_array().unwrap().iter().map(key).collect();
+    keys.sort();
+    (report["removed"].as_u64().unwrap(), report["bytes"].as_u64().unwrap(), keys)
+}
+
+const NOTHING: (u64, u64, Vec<String>) = (0, 0, Vec::new());
+
+/// Leases that are held and leases that sweeps have taken.
+async fn leases(server: &TestServer) -> (usize, usize) {
+    let mut index = server.index().await;
+    (index.query("select id from leases").await.len(), index.query("select id from lapsed_leases").await.len())
+}
+
+async fn read_back(server: &TestServer, instance: u32, file: &[u8]) {
+    let path = format!("/studies/1.2.1/series/1.2.1.1/instances/1.2.1.1.{instance}");
+    let read = server.read(&path, "application/dicom; transfer-syntax=*").await;
+    assert_eq!(read.status, 200, "{instance}");
+    assert!(read.body == file, "{instance}");
+}
+
+async fn what_a_killed_server_left_is_removed_once_its_lease_has_run_out(mut server: TestServer) {
+    let files: Vec<Vec<u8>> = (0..3).map(|instance| ct(instance, 100)).collect();
+    assert_eq!(server.store(&files).await.status, 200);
+    let kept = server.keys().await;
+    assert_eq!(kept.len(), 3);
+    // commits wait, so that the server is killed between objects and rows
+    let mut lock = server.index().await;
+    let text = match &lock {
+        Session::Sqlite(_) => "begin immediate",
+        Session::Postgres(_) => "begin; lock table instances in exclusive mode",
+    };
+    lock.execute(text).await;
+    let uploads: Vec<_> = [vec![ct(10, 100), ct(11, 3 << 20)], vec![ct(12, 100), ct(13, 100)]]
+        .map(|files| {
+            let (content_type, body) = multipart::write(&files);
+            let post = client().post(format!("{}/studies", server.root())).header("content-type", content_type);
+            tokio::spawn(post.body(body).send())
+        })
+        .into();
+    let all = server.keys_when(7).await;
+    server.kill();
+    for upload in uploads {
+        assert!(upload.await.unwrap().is_err(), "the server was killed before it answered");
+    }
+    lock.execute("rollback").await;
+    let left: Vec<String> = all.iter().filter(|key| !kept.contains(key)).cloned().collect();
+    for flags in [&[][..], &["--full"]] {
+        assert_eq!(sweep(&server, flags).await, NOTHING, "the lease is held still");
+    }
+    server.index().await.execute(RUN_OUT).await;
+    for flags in [&["--dry-run"][..], &["--dry-run", "--full"]] {
+        let (removed, bytes, keys) = sweep(&server, flags).await;
+        assert_eq!((removed, &keys), (4, &left));
+        assert!(bytes > 3 << 20);
+        assert_eq!(server.keys().await, all, "a dry run removes nothing");
+        assert_eq!(leases(&server).await, (1, 0), "and takes no lease");
+    }
+    assert_eq!(sweep(&server, &[]).await.2, left);
+    assert_eq!(server.keys().await, kept);
+    assert_eq!(leases(&server).await, (0, 0));
+    assert_eq!(sweep(&server, &[]).await, NOTHING);
+    server.restart().await;
+    assert_eq!(is_clean(&server).await, 3);
+    for (instance, file) in (0..).zip(&files) {
+        read_back(&server, instance, file).await;
+    }
+    assert_eq!(server.store(&[ct(10, 100)]).await.status, 200, "what was lost can be stored again");
+}
+
+async fn sweeps_beside_a_storing_server_remove_nothing_of_its(server: TestServer) {
+    for round in 0..4 {
+        let store = async {
+            for number in 0..20 {
+                assert_eq!(server.store(&[ct(round * 20 + number, 1000)]).await.status, 200);
+            }
+        };
+        let flags: &[&str] = if round % 2 == 0 { &["--full"] } else { &[] };
+        let (swept, ()) = tokio::join!(sweep(&server, flags), store);
+        assert_eq!(swept, NOTHING);
+    }
+    assert_eq!(is_clean(&server).await, 80);
+    // a process that was cut off loses its lease, and goes on under another
+    server.index().await.execute(RUN_OUT).await;
+    assert_eq!(sweep(&server, &["--full"]).await, NOTHING);
+    assert_eq!(leases(&server).await, (0, 0));
+    assert_eq!(server.store(&[ct(99, 100)]).await.status, 503);
+    assert_eq!(server.store(&[ct(99, 100)]).await.status, 200);
+    assert_eq!(is_clean(&server).await, 81);
+}
+
+async fn a_full_sweep_finds_stray_copies_and_leaves_what_is_not_an_instance(server: TestServer) {
+    let file = ct(1, 100);
+    assert_eq!(server.store(&[&file]).await.status, 200);
+    let kept = server.keys().await;
+    let storage = server.storage().await;
+    let strays = [key(1, Uuid::now_v7(), 0), key(2, Uuid::now_v7(), 5)];
+    let others = ["studies/1.2.1/1.2.1.1/1.2.1.1.3.dcm", "studies/1.2.1/notes.txt", "elsewhere/1.2.1.1.3.dcm"];
+    let others = others.map(|key| StorageKey::from_index(key.to_owned()));
+    for key in strays.iter().chain(&others) {
+        put(&storage, key, file.clone()).await;
+    }
+    let mut expected: Vec<String> = strays.iter().map(|key| key.as_str().to_owned()).collect();
+    expected.sort();
+    assert_eq!(sweep(&server, &[]).await, NOTHING, "their leases never were");
+    let swept = (2, 2 * file.len() as u64, expected);
+    assert_eq!(sweep(&server, &["--full", "--dry-run"]).await, swept);
+    for key in strays.iter().chain(&others) {
+        assert_eq!(storage.exists(key).await.unwrap(), Some(file.len() as u64), "{key:?}");
+    }
+    assert_eq!(sweep(&server, &["--full"]).await, swept);
+    for key in &strays {
+        assert_eq!(storage.exists(key).await.unwrap(), None, "{key:?}");
+    }
+    for key in &others {
+        assert_eq!(storage.exists(key).await.unwrap(), Some(file.len() as u64), "{key:?}");
+    }
+    assert!(kept.iter().all(|key| !swept.2.contains(key)));
+    assert_eq!(is_clean(&server).await, 1);
+    read_back(&server, 1, &file).await;
+    let lines = server.run(&["sweep", "--full"]).await;
+    let lines = String::from_utf8(lines.stdout).unwrap();
+    assert_eq!(lines, "1 object looked at, 0 removed (0 B); 0 leases had run out\n");
+}
+
+async fn the_object_of_a_hidden_row_stays(server: TestServer) {
+    assert_eq!(server.store(&[ct(1, 100), ct(2, 100)]).await.status, 200);
+    let keys = server.keys().await;
+    let mut index = server.index().await;
+    index.execute("update instances set hidden = 1 where sop_instance_uid = '1.2.1.1.1'").await;
+    index.execute(RUN_OUT).await;
+    assert_eq!(sweep(&server, &["--full"]).await, NOTHING);
+    assert_eq!(server.keys().await, keys);
+}
+
+async fn a_sweep_that_was_cut_off_is_continued_and_two_at_once_do_no_harm(server: TestServer) {
+    let file = ct(1, 100);
+    assert_eq!(server.store(&[&file]).await.status, 200);
+    let kept = server.keys().await;
+    let storage = server.storage().await;
+    let (taken, run_out) = (Uuid::now_v7(), Uuid::now_v7());
+    for number in 0..20 {
+        put(&storage, &key(number, taken, 0), file.clone()).await;
+        put(&storage, &key(number, run_out, 0), file.clone()).await;
+    }
+    let mut index = server.index().await;
+    // as another sweep left it that ended between its two transactions
+    index.execute(&format!("insert into lapsed_leases (id, lapsed_at) values ('{taken}', 1)")).await;
+    index
+        .execute(&format!("insert into leases (id, started_at, term, expires_at) values ('{run_out}', 1, 1, 2)"))
+        .await;
+    let (first, second) = tokio::join!(sweep(&server, &[]), sweep(&server, &[]));
+    let mut swept: Vec<String> = first.2.into_iter().chain(second.2).collect();
+    swept.sort();
+    swept.dedup();
+    assert_eq!(swept.len(), 40);
+    assert_eq!(server.keys().await, kept);
+    assert_eq!(leases(&server).await, (1, 0), "only that of the server is left");
+    assert_eq!(is_clean(&server).await, 1);
+}
