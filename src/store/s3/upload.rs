@@ -173,8 +173,9 @@ impl Upload {
         }
         let (Some(parts), Some(key)) = (self.parts.take(), &self.key) else { return Ok(()) };
         let beside = self.bucket.receipt_path(key)?;
-        self.bucket.store.put(&beside, PutPayload::from(receipt.to_text())).await.map_err(unavailable)?;
-        parts.complete().await
+        parts.complete().await?;
+        // last: an object without a receipt is found by a sweep, a receipt without an object is not
+        self.bucket.store.put(&beside, PutPayload::from(receipt.to_text())).await.map(drop).map_err(unavailable)
     }
 
     async fn send_whole(&mut self, bytes: Vec<Bytes>, _shares: Vec<Share>, receipt: &Receipt) -> Result<()> {
