@@ -60,6 +60,7 @@ both! {
     an_insert_without_its_lease_is_refused
     a_lease_lasts_for_its_term_from_each_renewal_until_it_is_given_back
     a_lease_is_not_taken_away_while_instances_are_stored_under_it
+    an_instance_gets_no_object_under_a_lease_that_a_sweep_takes
     a_lease_lapses_once_it_has_run_out_and_is_known_until_it_is_forgotten
     an_index_of_a_newer_version_is_refused
     migrating_twice_at_once_migrates_once
@@ -627,6 +628,36 @@ async fn a_lease_is_not_taken_away_while_instances_are_stored_under_it(backend: 
     assert_eq!(database.query(rows).await, when_taken, "nothing was stored under it any more");
     assert_eq!(when_taken, [outcomes.iter().filter(|stored| **stored).count().to_string()]);
 }
+
+async fn an_instance_gets_no_object_under_a_lease_that_a_sweep_takes(backend: Backend) {
+    let database = TestDatabase::create(backend).await;
+    let catalogue = database.open().await;
+    let [kept, taken] = [(); 2].map(|()| Uuid::now_v7());
+    for lease in [kept, taken] {
+        catalogue.take_lease(lease, LEASE).await.unwrap();
+    }
+    catalogue.insert_instances(kept, vec![new(1, 1, 1)], catalogue.announce()).await.unwrap();
+    let location = || async { catalogue.locate(&key(1, 1, 1)).await.unwrap().unwrap().location };
+    let first = location().await;
+    assert!(catalogue.relocate(&key(1, 1, 1), &first, "second", kept).await.unwrap());
+    assert!(!catalogue.relocate(&key(1, 1, 1), &first, "third", kept).await.unwrap(), "it lies elsewhere now");
+    let mut sweep = database.connect().await;
+    let begin = if backend == Backend::Sqlite { "begin immediate" } else { "begin" };
+    sweep.execute(&format!("{begin}; delete from leases where id = '{taken}'")).await;
+    let relocating = catalogue.clone();
+    let relocated = tokio::spawn(async move { relocating.relocate(&key(1, 1, 1), "second", "third", taken).await });
+    // an answer before the sweep has the lease can only be wrong
+    while relocated.is_finished() || database.query(WAITING[usize::from(backend == Backend::Postgres)]).await.is_empty()
+    {
+        assert!(!relocated.is_finished(), "it did not wait");
+    }
+    sweep.execute("commit").await;
+    assert!(!relocated.await.unwrap().unwrap());
+    assert_eq!(location().await, "second");
+}
+
+/// Finds something once a statement waits for a lock; SQLite does not tell.
+const WAITING: [&str; 2] = ["select 'x'", "select 'x' from pg_locks where not granted"];
 
 async fn an_index_of_a_newer_version_is_refused(backend: Backend) {
     let database = TestDatabase::create(backend).await;

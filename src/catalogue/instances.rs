@@ -6,6 +6,8 @@ use futures_util::{Stream, TryStreamExt, stream};
 use uuid::Uuid;
 
 use super::database::Database;
+use super::insert::NotInserted;
+use super::leases;
 use super::metadata::{Stored, decompress_each, take_run};
 use super::sql::{Row, Statement};
 use super::{Catalogue, MAIN_PARTITION};
@@ -99,9 +101,21 @@ impl Catalogue {
     /// `Unavailable` when the database is.
     pub async fn relocate(&self, key: &InstanceKey, from: &str, to: &str, lease: Uuid) -> Result<bool> {
         let text = "update instances set location = $1 where partition_id = $2 and sop_instance_uid = $3 and hidden = 0 \
-                    and location = $4 and exists (select 1 from leases where id = $5)";
-        let statement = Statement::new(text).with(to).with(MAIN_PARTITION).with(key.instance.as_str());
-        self.database().write(statement.with(from).with(lease.to_string())).await.map(|changed| changed > 0)
+                    and location = $4 returning id";
+        let statement = Statement::new(text).with(to).with(MAIN_PARTITION).with(key.instance.as_str()).with(from);
+        let database = self.database().clone();
+        let relocate = async move {
+            let mut transaction = database.begin().await?;
+            // before the row, as in every commit: a sweep that takes the lease waits for it, or this finds the lease gone
+            let held = leases::held(database.dialect(), vec![lease.to_string()]);
+            let rows = transaction.fetch_each(vec![held, statement]).await?;
+            if rows.iter().any(Vec::is_empty) {
+                return Ok(false);
+            }
+            transaction.commit_with(Vec::new()).await.map_err(NotInserted::into_error)?;
+            Ok(true)
+        };
+        self.database().spawn(relocate).await
     }
 
     /// The instances of a scope by series number (missing last), series UID, instance number (missing last) and UID.
