@@ -16,6 +16,7 @@ on_both_stacks!(
     what_a_killed_server_left_is_removed_once_its_lease_has_run_out,
     sweeps_beside_a_storing_server_remove_nothing_of_its,
     a_full_sweep_finds_stray_copies_and_leaves_what_is_not_an_instance,
+    a_full_sweep_is_refused_where_the_index_is_empty,
     the_object_of_a_hidden_row_stays,
     a_sweep_that_was_cut_off_is_continued_and_two_at_once_do_no_harm,
 );
@@ -115,6 +116,7 @@ async fn what_a_killed_server_left_is_removed_once_its_lease_has_run_out(mut ser
 }
 
 async fn sweeps_beside_a_storing_server_remove_nothing_of_its(server: TestServer) {
+    assert_eq!(server.store(&[ct(98, 100)]).await.status, 200);
     for round in 0..4 {
         let store = async {
             for number in 0..20 {
@@ -125,14 +127,14 @@ async fn sweeps_beside_a_storing_server_remove_nothing_of_its(server: TestServer
         let (swept, ()) = tokio::join!(sweep(&server, flags), store);
         assert_eq!(swept, NOTHING);
     }
-    assert_eq!(is_clean(&server).await, 80);
+    assert_eq!(is_clean(&server).await, 81);
     // a process that was cut off loses its lease, and goes on under another
     server.index().await.execute(RUN_OUT).await;
     assert_eq!(sweep(&server, &["--full"]).await, NOTHING);
     assert_eq!(leases(&server).await, (0, 0));
     assert_eq!(server.store(&[ct(99, 100)]).await.status, 503);
     assert_eq!(server.store(&[ct(99, 100)]).await.status, 200);
-    assert_eq!(is_clean(&server).await, 81);
+    assert_eq!(is_clean(&server).await, 82);
 }
 
 async fn a_full_sweep_finds_stray_copies_and_leaves_what_is_not_an_instance(server: TestServer) {
@@ -167,6 +169,16 @@ async fn a_full_sweep_finds_stray_copies_and_leaves_what_is_not_an_instance(serv
     let lines = server.run(&["sweep", "--full"]).await;
     let lines = String::from_utf8(lines.stdout).unwrap();
     assert_eq!(lines, "1 object looked at, 0 removed (0 B); 0 leases had run out\n");
+}
+
+async fn a_full_sweep_is_refused_where_the_index_is_empty(server: TestServer) {
+    put(&server.storage().await, &key(1, Uuid::now_v7(), 0), ct(1, 100)).await;
+    let refused = server.run(&["sweep", "--full", "--json"]).await;
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{error}");
+    assert!(error.contains("has no instance") && error.contains("--dry-run"), "{error}");
+    assert_eq!(sweep(&server, &["--full", "--dry-run"]).await.0, 1);
+    assert_eq!(server.keys().await.len(), 1);
 }
 
 async fn the_object_of_a_hidden_row_stays(server: TestServer) {

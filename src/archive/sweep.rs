@@ -12,7 +12,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use uuid::Uuid;
 
 use crate::catalogue::Catalogue;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::ObjectStorage;
 use crate::store::keys::{InstanceObject, StorageKey};
 
@@ -47,7 +47,7 @@ pub struct Stray {
     /// Its size.
     pub bytes: u64,
     /// Why it could not be removed, if so.
-    pub failure: Option<crate::error::Error>,
+    pub failure: Option<Error>,
 }
 
 /// An object in the listing that was made for an instance.
@@ -60,13 +60,19 @@ struct Candidate {
 /// Removes objects without a row; how many leases were swept.
 ///
 /// # Errors
-/// `Unavailable` when index or store is. Leases that were taken are swept by the next run then.
+/// `BadRequest` when a full sweep would remove everything, for the index is empty. `Unavailable` when index or store is;
+/// leases that were taken are swept by the next run then.
 pub async fn sweep(
     catalogue: &Catalogue,
     store: &ObjectStorage,
     options: SweepOptions,
     mut tell: impl FnMut(Event),
 ) -> Result<u64> {
+    if options.full && !options.dry_run && !catalogue.holds_instances().await? {
+        return Err(Error::bad_request(
+            "the index has no instance, so `--full` would remove every object; check `--database-url` and `--data-dir`, or look with `--dry-run`",
+        ));
+    }
     let lapsed = take_leases(catalogue, options.dry_run).await?;
     if lapsed.is_empty() && !options.full {
         return Ok(0);

@@ -20,7 +20,7 @@ use crate::telemetry;
 ///
 /// With --full all objects are compared with the index, and those that are under no lease any more and named by no row are
 /// removed too. The index has the last word: with one that is older than the objects (restored from a backup), or one of
-/// another archive, do not use it; look with --full --dry-run first.
+/// another archive, do not use it; look with --full --dry-run first. With an empty index it is refused.
 ///
 /// Each object is a line: its storage key and its size. With --json the output is one object: `objects`, then how many
 /// objects and bytes were removed, how many failed, and how many leases were swept.
