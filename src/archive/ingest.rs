@@ -392,15 +392,18 @@ async fn settle(
             }
             Inserted::Different => Ok(false),
         };
-        if matches!(needed, Ok(true)) {
-            object.keep();
-        } else {
-            losers.push(object);
-        }
         match needed {
-            Ok(_) => outcomes.push((part.number, outcome(part, inserted))),
-            Err(error) => outcomes.extend(unavailable(vec![part], &error)),
+            Ok(true) => object.keep(),
+            Ok(false) => losers.push(object),
+            Err(error) => {
+                // the row may name it: the sweep finds out
+                object.keep();
+                shared.leases.retire(lease);
+                outcomes.extend(unavailable(vec![part], &error));
+                continue;
+            }
         }
+        outcomes.push((part.number, outcome(part, inserted)));
     }
     remove(shared, lease, losers).await;
     outcomes
