@@ -1,9 +1,11 @@
 //! Opens an archive that is there already, for commands that look after it beside its servers.
 
+use super::{Outcome, Places, runtime};
 use crate::catalogue::Catalogue;
 use crate::config::{Config, DatabaseUrl};
 use crate::error::{Error, Result};
 use crate::store::ObjectStorage;
+use crate::telemetry;
 
 /// The index and the objects of an archive.
 pub(super) struct Opened {
@@ -11,12 +13,24 @@ pub(super) struct Opened {
     pub(super) store: ObjectStorage,
 }
 
+/// Runs a command over the archive that the settings name.
+pub(super) fn over_archive(places: &Places, command: impl AsyncFnOnce(&Opened) -> Result<Outcome>) -> Result<Outcome> {
+    let config = places.load()?.config;
+    telemetry::start_log(&config.log)?;
+    runtime()?.block_on(async {
+        let opened = Opened::open(&config).await?;
+        let outcome = command(&opened).await;
+        opened.close().await;
+        outcome
+    })
+}
+
 impl Opened {
     /// Opens both. No index is made or migrated: a wrong setting must not look like an archive without instances.
     ///
     /// # Errors
     /// A configuration error that says what to do.
-    pub(super) async fn open(config: &Config) -> Result<Self> {
+    async fn open(config: &Config) -> Result<Self> {
         let url = config.database_url();
         if let DatabaseUrl::Sqlite(path) = &url
             && !path.exists()
@@ -40,7 +54,7 @@ impl Opened {
         }
     }
 
-    pub(super) async fn close(self) {
+    async fn close(self) {
         self.store.settle().await;
         self.catalogue.close().await;
     }

@@ -5,12 +5,11 @@ use std::fmt::Write as _;
 use indicatif::{DecimalBytes, HumanCount};
 use serde_json::{Map, Value, json};
 
-use super::opened::Opened;
+use super::opened::{Opened, over_archive};
 use super::watch::{Listing, Watch, many};
-use super::{Outcome, Places, runtime};
+use super::{Outcome, Places};
 use crate::archive::sweep::{Event, Stray, SweepOptions, sweep};
 use crate::error::Result;
-use crate::telemetry;
 
 /// Remove objects that no row of the index names.
 ///
@@ -48,14 +47,7 @@ pub(super) struct SweepArgs {
 
 /// Sweeps.
 pub(super) fn run(args: &SweepArgs) -> Result<Outcome> {
-    let config = args.places.load()?.config;
-    telemetry::start_log(&config.log)?;
-    runtime()?.block_on(async {
-        let opened = Opened::open(&config).await?;
-        let outcome = report(&opened, args).await;
-        opened.close().await;
-        outcome
-    })
+    over_archive(&args.places, async |opened| report(opened, args).await)
 }
 
 async fn report(opened: &Opened, args: &SweepArgs) -> Result<Outcome> {

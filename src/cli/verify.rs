@@ -5,15 +5,14 @@ use std::collections::BTreeMap;
 use indicatif::{DecimalBytes, HumanCount};
 use serde_json::{Map, Value, json};
 
-use super::opened::Opened;
+use super::opened::{Opened, over_archive};
 use super::watch::{Listing, Watch, many};
-use super::{Outcome, Places, runtime};
+use super::{Outcome, Places};
 use crate::archive::verify::{Checked, Problem, RowPart, Verify, VerifyOptions};
 use crate::catalogue::IndexedRow;
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::error::Result;
 use crate::store::keys::StorageKey;
-use crate::telemetry;
 
 /// Compare every instance of the index with its object.
 ///
@@ -57,14 +56,7 @@ pub(super) struct VerifyArgs {
 
 /// Compares.
 pub(super) fn run(args: &VerifyArgs) -> Result<Outcome> {
-    let config = args.places.load()?.config;
-    telemetry::start_log(&config.log)?;
-    runtime()?.block_on(async {
-        let opened = Opened::open(&config).await?;
-        let outcome = verify(&opened, args).await;
-        opened.close().await;
-        outcome
-    })
+    over_archive(&args.places, async |opened| verify(opened, args).await)
 }
 
 async fn verify(opened: &Opened, args: &VerifyArgs) -> Result<Outcome> {
