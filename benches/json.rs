@@ -106,7 +106,7 @@ fn base_spliced_into_metadata(bencher: Bencher) {
     let mut out = Vec::new();
     bencher.counter(BytesCount::of_slice(&json)).bench_local(|| {
         out.clear();
-        splice_base(black_box(&json), BASE, &mut out);
+        splice_base(black_box(&json), BASE, "", &mut out);
     });
 }
 

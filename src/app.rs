@@ -13,9 +13,12 @@ use futures_util::StreamExt as _;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
+use crate::archive::erase;
 use crate::archive::ingest::Ingest;
 use crate::archive::limits::IngestLimits;
+use crate::archive::policy::Policy;
 use crate::archive::retrieve::Retrieve;
+use crate::archive::sweep::{self, Event, Stray, SweepOptions};
 use crate::catalogue::Catalogue;
 use crate::clock::Stopwatch;
 use crate::config::Config;
@@ -68,7 +71,15 @@ impl App {
     async fn open_with(config: Config, catalogue: Catalogue) -> Result<Self> {
         catalogue.migrate().await?;
         let store = ObjectStorage::open(&config.storage_url(), &config.storage).await?;
-        if catalogue.holds_instances().await? && store.list("studies").next().await.transpose()?.is_none() {
+        let holds_objects = store.list("studies").next().await.transpose()?.is_some();
+        let holds_instances = catalogue.holds_instances().await?;
+        if holds_objects && !holds_instances {
+            tracing::warn!(
+                "the index is empty, but `{}` holds objects; if the index was lost, `isocenter reindex` makes it anew",
+                config.storage_url()
+            );
+        }
+        if holds_instances && !holds_objects {
             return Err(Error::configuration(format!(
                 "the index holds instances, but `{}` holds no object; mount the volume that is missing, or name the right place \
                  with `--storage-url` or `--data-dir`",
@@ -76,7 +87,7 @@ impl App {
             )));
         }
         let limits = IngestLimits { instance_bytes: config.limits.instance_size, ..IngestLimits::default() };
-        let ingest = Ingest::new(catalogue.clone(), store.clone(), limits);
+        let ingest = Ingest::new(catalogue.clone(), store.clone(), limits, Policy::new(&config.store)?);
         let retrieve = Retrieve::new(catalogue.clone(), store.clone());
         let runtime = Handle::current();
         Ok(Self { config: Arc::new(config), catalogue, store, ingest, retrieve, runtime, probed: Arc::default() })
@@ -104,6 +115,34 @@ impl App {
         }
         *probed = Some((Stopwatch::start(), Arc::clone(&readiness)));
         readiness
+    }
+
+    /// Removes now and then what is to be erased and what killed processes left, for as long as it is polled.
+    pub async fn keep_tidy(self) {
+        let settings = &self.config.store;
+        if settings.sweep_interval.is_zero() {
+            return;
+        }
+        loop {
+            tokio::time::sleep(settings.sweep_interval).await;
+            if let Err(error) = self.tidy().await {
+                tracing::warn!(?error, "the archive could not be swept; it is tried again");
+            }
+        }
+    }
+
+    async fn tidy(&self) -> Result<()> {
+        let mut erased = 0_u64;
+        let before = erase::before(self.config.store.undo_window);
+        erase::erase(&self.catalogue, &self.store, before, |one| erased += u64::from(one.failure.is_none())).await?;
+        let mut removed = 0_u64;
+        let options = SweepOptions { full: false, dry_run: false };
+        let told = |event| removed += u64::from(matches!(event, Event::Stray(Stray { failure: None, .. })));
+        sweep::sweep(&self.catalogue, &self.store, options, told).await?;
+        if erased + removed > 0 {
+            tracing::info!(erased, removed, "the archive was swept");
+        }
+        Ok(())
     }
 
     /// Closes what has to be closed, after the last request.

@@ -32,3 +32,11 @@ impl Stopwatch {
         self.0.elapsed()
     }
 }
+
+/// A time of the index for people, to the second.
+#[must_use]
+pub fn utc_text(unix_millis: i64) -> String {
+    let Ok(at) = OffsetDateTime::from_unix_timestamp(unix_millis.div_euclid(1000)) else { return "?".to_owned() };
+    let (hour, minute, second) = at.time().as_hms();
+    format!("{} {hour:02}:{minute:02}:{second:02} UTC", at.date())
+}

@@ -37,6 +37,8 @@ pub struct Config {
     pub storage: StorageSettings,
     /// What clients may send.
     pub limits: LimitSettings,
+    /// What is stored, and what becomes of what is deleted.
+    pub store: StoreSettings,
     /// The log.
     pub log: LogSettings,
 }
@@ -51,6 +53,7 @@ impl Default for Config {
             storage_url: None,
             storage: StorageSettings::default(),
             limits: LimitSettings::default(),
+            store: StoreSettings::default(),
             log: LogSettings::default(),
         }
     }
@@ -141,6 +144,60 @@ impl Default for LimitSettings {
     fn default() -> Self {
         Self { instance_size: 16 << 30, request_size: 256 << 30 }
     }
+}
+
+/// What is stored, and what becomes of what is deleted.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// Another content under a known SOP Instance UID.
+    pub duplicates: Duplicates,
+    /// An instance whose Patient ID is not that of its study.
+    pub other_patient: OtherPatient,
+    /// Keywords or tags of attributes that an instance must have, with a value.
+    pub required_attributes: Vec<String>,
+    /// SOP Class UIDs that are stored; empty: all.
+    pub sop_classes: Vec<String>,
+    /// How long a delete can be taken back; so long the bytes are kept.
+    pub undo_window: Duration,
+    /// How often a server removes what is to be erased and what killed processes left; zero: never.
+    pub sweep_interval: Duration,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self {
+            duplicates: Duplicates::Reject,
+            other_patient: OtherPatient::Warn,
+            required_attributes: Vec::new(),
+            sop_classes: Vec::new(),
+            undo_window: Duration::from_hours(7 * 24),
+            sweep_interval: Duration::from_hours(1),
+        }
+    }
+}
+
+/// What becomes of another content under a known SOP Instance UID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duplicates {
+    /// It is refused.
+    Reject,
+    /// What is stored stays; the new one is dropped with a warning.
+    Ignore,
+    /// It takes the place of what is stored, which can be taken back for a while.
+    Replace,
+    /// It takes the place of what is stored, which stays readable as an older version.
+    Versions,
+}
+
+/// What becomes of an instance whose Patient ID is not that of its study.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherPatient {
+    /// It is stored.
+    Accept,
+    /// It is stored with a warning.
+    Warn,
+    /// It is refused.
+    Reject,
 }
 
 /// The log.

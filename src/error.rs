@@ -16,6 +16,8 @@ pub enum ErrorKind {
     Forbidden,
     /// The resource does not exist.
     NotFound,
+    /// The resource was deleted.
+    Gone,
     /// None of the representations that the client accepts can be made.
     NotAcceptable,
     /// The method is not allowed on this resource.

@@ -98,8 +98,10 @@ impl Server {
     /// What made the server end by itself.
     pub async fn run(self) -> Result<()> {
         let upkeep = tokio::spawn(telemetry::keep_metrics());
+        let tidying = tokio::spawn(self.app.clone().keep_tidy());
         let ended = self.running.await;
         upkeep.abort();
+        tidying.abort();
         self.app.close().await;
         ended.map_err(|error| Error::internal("the server ended").caused_by(error))
     }

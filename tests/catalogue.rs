@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::stream::FuturesOrdered;
 use futures_util::{StreamExt, TryStreamExt};
-use isocenter::catalogue::{Catalogue, Inserted, InstanceRow, NewInstance, NotInserted};
+use isocenter::catalogue::{Catalogue, Inserted, InstanceRow, NewInstance, NotInserted, Patient, Rules};
 use isocenter::config::{DatabaseSettings, DatabaseUrl, Secret};
 use isocenter::dicom::entry::{AttributeSet, IndexEntry, InstanceEntry, NameEntry, SeriesEntry, StudyEntry};
 use isocenter::dicom::frames::StoredFrames;
@@ -122,10 +122,15 @@ fn new(study: u32, series: u32, instance: u32) -> NewInstance {
     }
 }
 
+const NEW: Inserted = Inserted::New(Patient::Same);
+
 async fn store(catalogue: &Catalogue, instances: Vec<NewInstance>) -> Result<Vec<Inserted>> {
     let lease = Uuid::now_v7();
     catalogue.take_lease(lease, LEASE).await?;
-    catalogue.insert_instances(lease, instances, catalogue.announce()).await.map_err(NotInserted::into_error)
+    catalogue
+        .insert_instances(lease, Rules::default(), instances, catalogue.announce())
+        .await
+        .map_err(NotInserted::into_error)
 }
 
 async fn list(catalogue: &Catalogue, scope: Scope) -> Vec<InstanceRow> {
@@ -140,8 +145,8 @@ async fn a_stored_instance_is_located_with_all_that_was_given(backend: Backend) 
     let database = TestDatabase::create(backend).await;
     let catalogue = database.open().await;
     let given = new(1, 2, 3);
-    assert_eq!(store(&catalogue, vec![given.clone()]).await.unwrap(), [Inserted::New]);
-    let row = catalogue.locate(&given.entry.key).await.unwrap().expect("it is there");
+    assert_eq!(store(&catalogue, vec![given.clone()]).await.unwrap(), [NEW]);
+    let row = catalogue.locate(&given.entry.key, None).await.unwrap().expect("it is there");
     let expected = InstanceRow {
         id: row.id,
         key: given.entry.key.clone(),
@@ -174,10 +179,10 @@ async fn an_instance_is_not_located_under_another_series_or_study(backend: Backe
     store(&catalogue, vec![new(1, 1, 1), new(1, 2, 1), new(2, 1, 1)]).await.unwrap();
     for place in [key(1, 2, 1), key(2, 1, 1), key(3, 1, 1)] {
         let elsewhere = InstanceKey { instance: key(1, 1, 1).instance, ..place };
-        assert_eq!(catalogue.locate(&elsewhere).await.unwrap(), None, "{elsewhere:?}");
+        assert_eq!(catalogue.locate(&elsewhere, None).await.unwrap(), None, "{elsewhere:?}");
         assert!(list(&catalogue, Scope::Instance(elsewhere)).await.is_empty());
     }
-    assert_eq!(catalogue.locate(&key(1, 1, 9)).await.unwrap(), None);
+    assert_eq!(catalogue.locate(&key(1, 1, 9), None).await.unwrap(), None);
 }
 
 /// The instance with another content.
@@ -203,10 +208,7 @@ async fn a_known_uid_is_identical_only_with_the_same_content_in_the_same_place(b
         new(1, 1, 2),
     ];
     let outcomes = store(&catalogue, again).await.unwrap();
-    assert_eq!(
-        outcomes,
-        [Inserted::Identical, Inserted::Different, Inserted::Different, Inserted::Different, Inserted::New]
-    );
+    assert_eq!(outcomes, [Inserted::Identical, Inserted::Different, Inserted::Different, Inserted::Different, NEW]);
     let rows = database.query("select study_uid, cast(instance_count as text) from studies order by study_uid").await;
     assert_eq!(rows, ["1.2.1 2"], "what was refused leaves no study");
     assert_eq!(database.query("select series_uid from series").await, ["1.2.1.1"]);
@@ -217,7 +219,7 @@ async fn twins_within_a_batch_are_judged_like_those_of_two_batches(backend: Back
     let catalogue = database.open().await;
     let outcomes =
         store(&catalogue, vec![new(1, 1, 1), new(1, 1, 1), changed(new(1, 1, 1)), new(1, 1, 2)]).await.unwrap();
-    assert_eq!(outcomes, [Inserted::New, Inserted::Identical, Inserted::Different, Inserted::New]);
+    assert_eq!(outcomes, [NEW, Inserted::Identical, Inserted::Different, NEW]);
     assert_eq!(list(&catalogue, Scope::Study(key(1, 1, 1).study)).await.len(), 2);
 }
 
@@ -251,7 +253,7 @@ async fn counters_versions_and_modalities_follow_what_is_new(backend: Backend) {
     // a batch that changes nothing steps no version
     store(&catalogue, vec![new(1, 1, 1), changed(new(1, 2, 1))]).await.unwrap();
     assert_eq!(counters(&database).await, expected);
-    assert_eq!(catalogue.locate(&key(1, 1, 1)).await.unwrap().unwrap().series_version, 2);
+    assert_eq!(catalogue.locate(&key(1, 1, 1), None).await.unwrap().unwrap().series_version, 2);
 }
 
 async fn the_first_instance_stored_gives_a_study_and_a_series_their_attributes(backend: Backend) {
@@ -338,7 +340,7 @@ async fn values_that_no_column_takes_as_they_are_do_not_stop_an_instance(backend
     instance.entry.study.accession_number = Some("A\0B".into());
     instance.entry.series.modality = Some(format!("\0{long}"));
     instance.file_name = Some("a\0.dcm".into());
-    assert_eq!(store(&catalogue, vec![instance]).await.unwrap(), [Inserted::New]);
+    assert_eq!(store(&catalogue, vec![instance]).await.unwrap(), [NEW]);
     let kept = database.query("select patient_id, accession_number from studies").await;
     let (patient_id, accession_number) = kept[0].split_once(' ').unwrap();
     assert!(long.starts_with(patient_id) && patient_id.len() > 1000, "{} bytes", patient_id.len());
@@ -407,7 +409,7 @@ async fn blocks_of_a_frame_index_are_kept_with_their_instance(backend: Backend) 
         NewInstance { frames: StoredFrames { head: vec![7], blocks }, ..new(1, 1, instance) }
     };
     store(&catalogue, vec![with_blocks(2, 3), new(1, 1, 3), with_blocks(1, 2)]).await.unwrap();
-    let id = async |instance| catalogue.locate(&key(1, 1, instance)).await.unwrap().unwrap().id;
+    let id = async |instance| catalogue.locate(&key(1, 1, instance), None).await.unwrap().unwrap().id;
     assert_eq!(catalogue.frame_block(id(2).await, 2).await.unwrap(), [2, 2]);
     assert_eq!(catalogue.frame_block(id(1).await, 0).await.unwrap(), [0, 1]);
     let missing = catalogue.frame_block(id(3).await, 0).await.unwrap_err();
@@ -434,7 +436,7 @@ async fn of_the_same_instances_stored_at_once_each_is_new_exactly_once(backend: 
     let batch = || (0..10).map(|number| new(1, number % 2, number)).collect::<Vec<_>>();
     let outcomes = store_at_once(&database, (0..20).map(|_| batch()).collect()).await;
     for instance in 0..10 {
-        let new = outcomes.iter().filter(|outcomes| outcomes[instance] == Inserted::New).count();
+        let new = outcomes.iter().filter(|outcomes| outcomes[instance] == NEW).count();
         let identical = outcomes.iter().filter(|outcomes| outcomes[instance] == Inserted::Identical).count();
         assert_eq!((new, identical), (1, 19), "instance {instance}");
     }
@@ -457,7 +459,7 @@ async fn of_different_contents_stored_at_once_one_wins(backend: Backend) {
         vec![if number.is_multiple_of(2) { instance } else { moved(instance, key(2, 1, 1)) }]
     };
     let outcomes = store_at_once(&database, (0..20).map(batch).collect()).await;
-    let winners: Vec<usize> = (0..20).filter(|number| outcomes[*number] == [Inserted::New]).collect();
+    let winners: Vec<usize> = (0..20).filter(|number| outcomes[*number] == [NEW]).collect();
     assert_eq!(winners.len(), 1, "{outcomes:?}");
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == [Inserted::Different]).count(), 19);
     let expected = format!("1.2.{} 1", 1 + winners[0] % 2);
@@ -475,7 +477,7 @@ async fn studies_stored_at_once_in_opposite_orders_do_not_deadlock(backend: Back
         batch
     };
     let outcomes = store_at_once(&database, (0..20).map(batch).collect()).await;
-    assert!(outcomes.iter().flatten().all(|outcome| *outcome == Inserted::New));
+    assert!(outcomes.iter().flatten().all(|outcome| *outcome == NEW));
     let counts = "select distinct cast(series_count as text), cast(instance_count as text) from studies";
     assert_eq!(database.query(counts).await, ["2 40"]);
     assert_eq!(database.query("select distinct cast(instance_count as text) from series").await, ["20"]);
@@ -502,7 +504,8 @@ async fn a_batch_that_fails_does_not_spoil_those_beside_it(backend: Backend) {
     for number in 0..10 {
         let source = if number == 4 { "bad" } else { "good" };
         let instance = NewInstance { source: source.into(), ..new(1, 1, number) };
-        let mut insert = Box::pin(catalogue.insert_instances(lease, vec![instance], catalogue.announce()));
+        let mut insert =
+            Box::pin(catalogue.insert_instances(lease, Rules::default(), vec![instance], catalogue.announce()));
         assert!(backend == Backend::Postgres || futures_util::poll!(&mut insert).is_pending());
         waiting.push_back(insert);
     }
@@ -510,7 +513,7 @@ async fn a_batch_that_fails_does_not_spoil_those_beside_it(backend: Backend) {
     let outcomes: Vec<Result<Vec<Inserted>, NotInserted>> = waiting.collect().await;
     for (number, outcome) in outcomes.into_iter().enumerate() {
         match outcome {
-            Ok(outcome) => assert_eq!((number == 4, outcome), (false, vec![Inserted::New])),
+            Ok(outcome) => assert_eq!((number == 4, outcome), (false, vec![NEW])),
             Err(NotInserted::Failed(error)) => assert_eq!((number, error.kind()), (4, ErrorKind::Internal)),
             Err(error) => panic!("{number}: {error:?}"),
         }
@@ -529,7 +532,8 @@ async fn a_dropped_insert_leaves_nothing_and_the_database_usable(backend: Backen
         Backend::Postgres => "begin; lock table instances in exclusive mode",
     })
     .await;
-    let mut insert = Box::pin(catalogue.insert_instances(lease, vec![new(1, 1, 1)], catalogue.announce()));
+    let mut insert =
+        Box::pin(catalogue.insert_instances(lease, Rules::default(), vec![new(1, 1, 1)], catalogue.announce()));
     assert!(futures_util::poll!(&mut insert).is_pending());
     if backend == Backend::Postgres {
         let waiting = "select 'x' from pg_locks where not granted and relation = 'instances'::regclass";
@@ -537,11 +541,11 @@ async fn a_dropped_insert_leaves_nothing_and_the_database_usable(backend: Backen
     }
     drop(insert);
     held.execute("rollback").await;
-    assert_eq!(store(&catalogue, vec![new(2, 1, 1)]).await.unwrap(), [Inserted::New]);
+    assert_eq!(store(&catalogue, vec![new(2, 1, 1)]).await.unwrap(), [NEW]);
     assert_eq!(counters(&database).await, ["1.2.2 1 1 CT", "1.2.2.1 1 1"]);
     assert_eq!(
-        catalogue.insert_instances(lease, vec![new(1, 1, 1)], catalogue.announce()).await.unwrap(),
-        [Inserted::New]
+        catalogue.insert_instances(lease, Rules::default(), vec![new(1, 1, 1)], catalogue.announce()).await.unwrap(),
+        [NEW]
     );
 }
 
@@ -550,17 +554,18 @@ async fn an_insert_without_its_lease_is_refused(backend: Backend) {
     let catalogue = database.open().await;
     let (lost, held) = (Uuid::now_v7(), Uuid::now_v7());
     catalogue.take_lease(held, LEASE).await.unwrap();
-    let refused = catalogue.insert_instances(lost, vec![new(1, 1, 1)], catalogue.announce()).await.unwrap_err();
+    let refused =
+        catalogue.insert_instances(lost, Rules::default(), vec![new(1, 1, 1)], catalogue.announce()).await.unwrap_err();
     assert!(matches!(refused, NotInserted::LeaseGone), "{refused:?}");
     assert_eq!(refused.into_error().kind(), ErrorKind::Unavailable);
     assert!(counters(&database).await.is_empty());
     // the writer of SQLite waits for the one that is announced and commits both together
     let (first, second) = (catalogue.announce(), catalogue.announce());
-    let refused = catalogue.insert_instances(lost, vec![new(1, 1, 2)], first);
-    let stored = catalogue.insert_instances(held, vec![new(1, 1, 1)], second);
+    let refused = catalogue.insert_instances(lost, Rules::default(), vec![new(1, 1, 2)], first);
+    let stored = catalogue.insert_instances(held, Rules::default(), vec![new(1, 1, 1)], second);
     let (refused, stored) = tokio::join!(refused, stored);
     assert!(matches!(refused, Err(NotInserted::LeaseGone)), "{refused:?}");
-    assert_eq!(stored.unwrap(), [Inserted::New], "stored beside the one that was refused");
+    assert_eq!(stored.unwrap(), [NEW], "stored beside the one that was refused");
 }
 
 async fn a_lease_lasts_for_its_term_from_each_renewal_until_it_is_given_back(backend: Backend) {
@@ -614,7 +619,9 @@ async fn a_lease_is_not_taken_away_while_instances_are_stored_under_it(backend: 
         let mut outcomes = Vec::new();
         while !matches!(outcomes.last(), Some(false)) {
             let instance = new(1, 1, u32::try_from(outcomes.len()).unwrap());
-            outcomes.push(storing.insert_instances(lease, vec![instance], storing.announce()).await.is_ok());
+            outcomes.push(
+                storing.insert_instances(lease, Rules::default(), vec![instance], storing.announce()).await.is_ok(),
+            );
         }
         outcomes
     });
@@ -636,8 +643,8 @@ async fn an_instance_gets_no_object_under_a_lease_that_a_sweep_takes(backend: Ba
     for lease in [kept, taken] {
         catalogue.take_lease(lease, LEASE).await.unwrap();
     }
-    catalogue.insert_instances(kept, vec![new(1, 1, 1)], catalogue.announce()).await.unwrap();
-    let location = || async { catalogue.locate(&key(1, 1, 1)).await.unwrap().unwrap().location };
+    catalogue.insert_instances(kept, Rules::default(), vec![new(1, 1, 1)], catalogue.announce()).await.unwrap();
+    let location = || async { catalogue.locate(&key(1, 1, 1), None).await.unwrap().unwrap().location };
     let first = location().await;
     assert!(catalogue.relocate(&key(1, 1, 1), &first, "second", kept).await.unwrap());
     assert!(!catalogue.relocate(&key(1, 1, 1), &first, "third", kept).await.unwrap(), "it lies elsewhere now");
@@ -662,14 +669,14 @@ const WAITING: [&str; 2] = ["select 'x'", "select 'x' from pg_locks where not gr
 async fn an_index_of_a_newer_version_is_refused(backend: Backend) {
     let database = TestDatabase::create(backend).await;
     let catalogue = database.open().await;
-    database.execute("update _sqlx_migrations set version = 1000000 where version = 3").await;
+    database.execute("update _sqlx_migrations set version = 1000000 where version = 4").await;
     let settings = DatabaseSettings::default();
     for error in [
         Catalogue::open(&database.url, &settings).await.map(drop).unwrap_err(),
         catalogue.migrate().await.map(drop).unwrap_err(),
     ] {
         assert_eq!(error.kind(), ErrorKind::Configuration);
-        assert!(error.message().contains("has version 1000000, this isocenter knows up to 3"), "{error}");
+        assert!(error.message().contains("has version 1000000, this isocenter knows up to 4"), "{error}");
     }
 }
 
@@ -683,7 +690,7 @@ async fn migrating_twice_at_once_migrates_once(backend: Backend) {
         })
         .collect();
     for task in tasks {
-        assert_eq!(task.await.unwrap().unwrap().to, 3);
+        assert_eq!(task.await.unwrap().unwrap().to, 4);
     }
     assert_eq!(database.query("select name from partitions").await, ["main"]);
 }
@@ -695,7 +702,7 @@ async fn a_closed_catalogue_is_unavailable(backend: Backend) {
     catalogue.close().await;
     for error in [
         catalogue.ping().await.unwrap_err(),
-        catalogue.locate(&key(1, 1, 1)).await.map(drop).unwrap_err(),
+        catalogue.locate(&key(1, 1, 1), None).await.map(drop).unwrap_err(),
         store(&catalogue, vec![new(1, 1, 1)]).await.map(drop).unwrap_err(),
     ] {
         assert_eq!((error.kind(), error.message()), (ErrorKind::Unavailable, "the index database is unavailable"));
@@ -720,7 +727,7 @@ async fn a_database_that_does_not_answer_in_time_is_unavailable(backend: Backend
     let error = store(&catalogue, vec![new(1, 1, 1)]).await.unwrap_err();
     assert_eq!((error.kind(), error.message()), (ErrorKind::Unavailable, "the index database is unavailable"));
     held.execute("rollback").await;
-    assert_eq!(store(&catalogue, vec![new(1, 1, 1)]).await.unwrap(), [Inserted::New]);
+    assert_eq!(store(&catalogue, vec![new(1, 1, 1)]).await.unwrap(), [NEW]);
 }
 
 async fn a_catalogue_serves_runtimes_that_come_and_go(backend: Backend) {
@@ -731,8 +738,8 @@ async fn a_catalogue_serves_runtimes_that_come_and_go(backend: Backend) {
         let worker = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                assert_eq!(store(&catalogue, vec![new(1, 1, number)]).await.unwrap(), [Inserted::New]);
-                assert!(catalogue.locate(&key(1, 1, number)).await.unwrap().is_some());
+                assert_eq!(store(&catalogue, vec![new(1, 1, number)]).await.unwrap(), [NEW]);
+                assert!(catalogue.locate(&key(1, 1, number), None).await.unwrap().is_some());
                 assert_eq!(list(&catalogue, Scope::Study(key(1, 1, 1).study)).await.len(), number as usize + 1);
             });
         };

@@ -7,7 +7,8 @@ use futures_util::{TryStreamExt as _, stream};
 use isocenter::archive::ingest::{Ingest, Ingestion};
 use isocenter::archive::limits::IngestLimits;
 use isocenter::archive::outcome::InstanceOutcome;
-use isocenter::config::StorageSettings;
+use isocenter::archive::policy::Policy;
+use isocenter::config::{StorageSettings, StoreSettings};
 use isocenter::store::ObjectStorage;
 
 use crate::support::database::{Backend, TestDatabase};
@@ -22,7 +23,8 @@ async fn ingest(database: &TestDatabase, lease: Duration) -> Ingest {
 }
 
 async fn ingest_into(database: &TestDatabase, store: ObjectStorage, lease: Duration) -> Ingest {
-    Ingest::new(database.open().await, store, IngestLimits { lease, ..IngestLimits::default() })
+    let policy = Policy::new(&StoreSettings::default()).unwrap();
+    Ingest::new(database.open().await, store, IngestLimits { lease, ..IngestLimits::default() }, policy)
 }
 
 async fn begin(ingest: &Ingest) -> Ingestion {

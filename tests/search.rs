@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use isocenter::catalogue::search::Found;
-use isocenter::catalogue::{Catalogue, NewInstance};
+use isocenter::catalogue::{Catalogue, NewInstance, Rules};
 use isocenter::dicom::attribute_set::AttributeSetBuilder;
 use isocenter::dicom::entry::{AttributeSet, IndexEntry, InstanceEntry, NameEntry, SeriesEntry, StudyEntry};
 use isocenter::dicom::frames::StoredFrames;
@@ -96,7 +96,7 @@ fn new_instance(entry: IndexEntry, metadata: &str) -> NewInstance {
 async fn store(catalogue: &Catalogue, instances: Vec<NewInstance>) {
     let lease = Uuid::now_v7();
     catalogue.take_lease(lease, Duration::from_mins(1)).await.unwrap();
-    catalogue.insert_instances(lease, instances, catalogue.announce()).await.unwrap();
+    catalogue.insert_instances(lease, Rules::default(), instances, catalogue.announce()).await.unwrap();
 }
 
 // ---- wild values

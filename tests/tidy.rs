@@ -22,7 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("store", &["dicom::uid", "config", EVERYWHERE]),
     ("auth", &["config", EVERYWHERE]),
     ("audit", &["auth", "dicom::uid", "catalogue", EVERYWHERE]),
-    ("archive", &["dicom", "pixels", "catalogue", "store", "audit", EVERYWHERE]),
+    ("archive", &["dicom", "pixels", "catalogue", "store", "audit", "config", EVERYWHERE]),
     ("worklist", &["dicom", "catalogue", "audit", EVERYWHERE]),
     ("jobs", &["dicom", "pixels", "catalogue", "store", "auth", "audit", "archive", "worklist", "config", EVERYWHERE]),
     (

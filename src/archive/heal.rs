@@ -24,7 +24,7 @@ pub(super) async fn takes_the_place(
 ) -> Result<bool> {
     for _ in 0..LOOKS {
         // a row that is gone meanwhile was deleted after it was found
-        let Some(row) = catalogue.locate(key).await? else { return Ok(false) };
+        let Some(row) = catalogue.locate(key, None).await? else { return Ok(false) };
         let location = StorageKey::from_index(row.location.clone());
         if store.exists(&location).await? == Some(row.size) {
             return Ok(false);

@@ -11,20 +11,20 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use tokio::runtime::Handle;
 
-use crate::archive::describe::{Described, Describer};
+use crate::archive::describe::{Describer, Object};
 use crate::archive::digest::Digest;
 use crate::archive::heal;
 use crate::archive::lease::{Lease, Leases};
 use crate::archive::limits::IngestLimits;
 use crate::archive::memory::Share;
-use crate::archive::outcome::{InstanceOutcome, Refusal};
-use crate::catalogue::{Catalogue, Inserted, NewInstance, NotInserted};
+use crate::archive::outcome::{InstanceOutcome, Refusal, Warning};
+use crate::archive::policy::Policy;
+use crate::catalogue::{Catalogue, Inserted, NewInstance, NotInserted, Patient};
 use crate::clock;
 use crate::dicom::header::HeaderReader;
-use crate::dicom::reasons::FailureReason;
+use crate::dicom::reasons::{FailureReason, WarningReason};
 use crate::dicom::uid::{InstanceKey, InstanceUid, StudyUid};
 use crate::error::{Error, Result};
-use crate::store::keys::StorageKey;
 use crate::store::{ObjectStorage, Receipt, Staged, Stored, Upload};
 
 /// Bytes that the parser takes at a time: deflate makes up to a thousand times as many of them.
@@ -38,6 +38,7 @@ struct Shared {
     catalogue: Catalogue,
     store: ObjectStorage,
     limits: IngestLimits,
+    policy: Arc<Policy>,
     describer: Describer,
     leases: Leases,
     /// Commits run here, so that a client that goes away cannot stop one half-way.
@@ -47,10 +48,11 @@ struct Shared {
 impl Ingest {
     /// Joins an index and an object store; called on the runtime that outlives the requests.
     #[must_use]
-    pub fn new(catalogue: Catalogue, store: ObjectStorage, limits: IngestLimits) -> Self {
-        let describer = Describer::new(limits.metadata_bytes, limits.memory);
+    pub fn new(catalogue: Catalogue, store: ObjectStorage, limits: IngestLimits, policy: Policy) -> Self {
+        let policy = Arc::new(policy);
+        let describer = Describer::new(limits.metadata_bytes, limits.memory, Arc::clone(&policy));
         let leases = Leases::new(catalogue.clone(), limits.lease);
-        Self(Arc::new(Shared { catalogue, store, limits, describer, leases, runtime: Handle::current() }))
+        Self(Arc::new(Shared { catalogue, store, limits, policy, describer, leases, runtime: Handle::current() }))
     }
 
     /// Begins a storing request; instances of another study than `study` are refused.
@@ -254,6 +256,9 @@ impl Reception {
                 let comment = "the instance belongs to another study than the request names".to_owned();
                 return Err(self.refusal(FailureReason::CannotUnderstand, comment));
             }
+            if let Err((reason, comment)) = ingestion.shared.policy.check_class(&identity.sop_class) {
+                return Err(self.refusal(reason, comment));
+            }
         }
         let written = match &mut self.upload {
             Some(upload) => upload.write(chunk).await,
@@ -277,7 +282,14 @@ impl Reception {
         let location = ingestion.lease.key(&described.entry.key, self.object);
         upload.name(location.clone());
         let digest = self.digest.finish();
-        let row = row(ingestion, described, &location, self.size, digest);
+        let row = described.into_row(&Object {
+            location: &location,
+            size: self.size,
+            digest,
+            received_digest: digest,
+            received_at: ingestion.received_at,
+            source: &ingestion.source,
+        });
         let receipt = Receipt { received_at: ingestion.received_at, received_digest: digest, digest };
         match upload.finish(receipt).await {
             Ok(staged) => Ok(Prepared { staged, row, share: self.share }),
@@ -310,26 +322,6 @@ fn uid(text: Option<&str>) -> Option<String> {
     text.and_then(|text| InstanceUid::parse(text).ok()).map(|uid| uid.to_string())
 }
 
-fn row(ingestion: &Ingestion, described: Described, location: &StorageKey, size: u64, digest: [u8; 32]) -> NewInstance {
-    NewInstance {
-        transfer_syntax: described.transfer_syntax,
-        encoding: described.encoding,
-        form: described.form,
-        location: location.as_str().to_owned(),
-        size,
-        digest,
-        received_digest: digest,
-        received_at: ingestion.received_at,
-        source: ingestion.source.clone(),
-        file_name: None,
-        metadata: described.metadata.json,
-        bulk: described.metadata.bulk,
-        frames: described.frames,
-        number_of_frames: described.number_of_frames,
-        entry: described.entry,
-    }
-}
-
 /// A part of a batch as its outcome names it.
 struct Part {
     number: usize,
@@ -358,7 +350,7 @@ async fn commit(shared: &Shared, lease: &Lease, batch: Vec<(usize, Prepared)>) -
             return unavailable(parts, &error);
         }
     };
-    let failure = match shared.catalogue.insert_instances(lease.id, rows, coming).await {
+    let failure = match shared.catalogue.insert_instances(lease.id, shared.policy.rules, rows, coming).await {
         Ok(inserted) => return settle(shared, lease, parts, stored, inserted).await,
         Err(failure) => failure,
     };
@@ -386,11 +378,11 @@ async fn settle(
     let mut losers = Vec::new();
     for ((part, object), inserted) in parts.into_iter().zip(stored).zip(inserted) {
         let needed = match inserted {
-            Inserted::New => Ok(true),
+            Inserted::New(_) | Inserted::Replaced(_) => Ok(true),
             Inserted::Identical => {
                 heal::takes_the_place(&shared.catalogue, &shared.store, lease, &part.key, &object).await
             }
-            Inserted::Different => Ok(false),
+            Inserted::Different | Inserted::Ignored | Inserted::OtherPatient => Ok(false),
         };
         match needed {
             Ok(true) => object.keep(),
@@ -421,16 +413,37 @@ async fn remove(shared: &Shared, lease: &Lease, objects: Vec<Stored>) {
 
 fn outcome(part: Part, inserted: Inserted) -> InstanceOutcome {
     let Part { key, sop_class, .. } = part;
-    match inserted {
-        Inserted::New => InstanceOutcome::Stored { key, sop_class, already: false },
-        Inserted::Identical => InstanceOutcome::Stored { key, sop_class, already: true },
-        Inserted::Different => InstanceOutcome::Refused(Refusal {
-            sop_class: Some(sop_class),
+    let stored = |already, warning: Option<(WarningReason, &str)>| InstanceOutcome::Stored {
+        key: key.clone(),
+        sop_class: sop_class.clone(),
+        already,
+        warnings: warning
+            .map(|(reason, comment)| Warning { reason, comment: comment.to_owned() })
+            .into_iter()
+            .collect(),
+    };
+    let refused = |reason, comment: &str| {
+        InstanceOutcome::Refused(Refusal {
+            sop_class: Some(sop_class.clone()),
             sop_instance: Some(key.instance.to_string()),
-            reason: FailureReason::DuplicateInstance,
-            comment: "another instance is stored under this SOP Instance UID".to_owned(),
+            reason,
+            comment: comment.to_owned(),
             transient: false,
-        }),
+        })
+    };
+    match inserted {
+        Inserted::New(Patient::Same) | Inserted::Replaced(Patient::Same) => stored(false, None),
+        Inserted::New(Patient::Other) | Inserted::Replaced(Patient::Other) => {
+            stored(false, Some((WarningReason::Mismatch, "the Patient ID is not that of the study")))
+        }
+        Inserted::Identical => stored(true, None),
+        Inserted::Ignored => {
+            stored(true, Some((WarningReason::Discarded, "another instance is stored under this UID and stays")))
+        }
+        Inserted::Different => {
+            refused(FailureReason::DuplicateInstance, "another instance is stored under this SOP Instance UID")
+        }
+        Inserted::OtherPatient => refused(FailureReason::ProcessingFailure, "the Patient ID is not that of the study"),
     }
 }
 

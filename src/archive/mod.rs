@@ -1,7 +1,9 @@
 //! Use cases that several doors share: storing, retrieving, comparing index and objects. No protocol's status codes here.
 
+pub mod delete;
 mod describe;
 mod digest;
+pub mod erase;
 mod heal;
 pub mod ingest;
 mod lease;
@@ -9,6 +11,8 @@ pub mod limits;
 mod memory;
 mod object_reader;
 pub mod outcome;
+pub mod policy;
+pub mod reindex;
 pub mod retrieve;
 pub mod sweep;
 pub mod verify;

@@ -1,6 +1,6 @@
 //! What became of one instance that someone wanted to store.
 
-use crate::dicom::reasons::FailureReason;
+use crate::dicom::reasons::{FailureReason, WarningReason};
 use crate::dicom::uid::InstanceKey;
 use crate::error::{Error, ErrorKind};
 
@@ -15,9 +15,20 @@ pub enum InstanceOutcome {
         sop_class: String,
         /// The same content was there before.
         already: bool,
+        /// What is to be said about it.
+        warnings: Vec<Warning>,
     },
     /// Not stored; nothing of it is left.
     Refused(Refusal),
+}
+
+/// What is to be said about an instance that is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The reason as the standard numbers it.
+    pub reason: WarningReason,
+    /// The same for people; holds no values.
+    pub comment: String,
 }
 
 /// Why an instance was not stored, and as much of its identity as could be read.

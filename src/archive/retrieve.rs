@@ -9,9 +9,9 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
+use crate::archive::delete;
 use crate::archive::object_reader::ObjectReader;
-use crate::catalogue::Catalogue;
-use crate::catalogue::InstanceRow;
+use crate::catalogue::{Catalogue, InstanceMetadata, InstanceRow};
 use crate::dicom::bulk::{self, BulkPath, BulkValue};
 use crate::dicom::events::Limits;
 use crate::dicom::explicit::{self, Export, Reencoder, Refront};
@@ -89,26 +89,58 @@ impl Retrieve {
         Self { catalogue, store }
     }
 
-    /// The row of an instance.
+    /// The row of an instance, of the newest version or of a named one.
     ///
     /// # Errors
-    /// Not found, or the index is unavailable.
-    pub async fn locate(&self, key: &InstanceKey) -> Result<InstanceRow> {
-        self.catalogue.locate(key).await?.ok_or_else(|| Error::not_found("there is no such instance"))
+    /// Not found, gone, or the index is unavailable.
+    pub async fn locate(&self, key: &InstanceKey, version: Option<u32>) -> Result<InstanceRow> {
+        match self.catalogue.locate(key, version).await? {
+            Some(row) => Ok(row),
+            None => Err(delete::missing(&self.catalogue, &Scope::Instance(key.clone())).await?),
+        }
     }
 
     /// The rows of all instances of a resource, at least one.
     ///
     /// # Errors
-    /// Not found, or the index is unavailable.
-    pub async fn instances(&self, scope: &Scope) -> Result<BoxStream<'static, Result<InstanceRow>>> {
+    /// Not found, gone, or the index is unavailable.
+    pub async fn instances(
+        &self,
+        scope: &Scope,
+        version: Option<u32>,
+    ) -> Result<BoxStream<'static, Result<InstanceRow>>> {
         if let Scope::Instance(key) = scope {
-            let row = self.locate(key).await?;
+            let row = self.locate(key, version).await?;
             return Ok(stream::iter([Ok(row)]).boxed());
         }
         let mut rows = self.catalogue.instances(scope).boxed();
-        let first = rows.next().await.ok_or_else(|| not_found(scope))??;
-        Ok(stream::iter([Ok(first)]).chain(rows).boxed())
+        match rows.next().await {
+            Some(first) => Ok(stream::iter([Ok(first?)]).chain(rows).boxed()),
+            None => Err(delete::missing(&self.catalogue, scope).await?),
+        }
+    }
+
+    /// The metadata of all instances of a resource, at least one.
+    ///
+    /// # Errors
+    /// Not found, gone, or the index is unavailable.
+    pub async fn metadata(
+        &self,
+        scope: &Scope,
+        version: Option<u32>,
+    ) -> Result<BoxStream<'static, Result<InstanceMetadata>>> {
+        if let (Scope::Instance(key), Some(_)) = (scope, version) {
+            let row = self.locate(key, version).await?;
+            let parts = self.catalogue.row_parts(row.id).await?;
+            let json = parts.and_then(|parts| parts.metadata);
+            let json = json.ok_or_else(|| Error::internal("the metadata of a version cannot be read"))?;
+            return Ok(stream::iter([Ok(InstanceMetadata { key: key.clone(), json })]).boxed());
+        }
+        let mut rows = self.catalogue.metadata(scope).boxed();
+        match rows.next().await {
+            Some(first) => Ok(stream::iter([Ok(first?)]).chain(rows).boxed()),
+            None => Err(delete::missing(&self.catalogue, scope).await?),
+        }
     }
 
     /// The transfer syntax in which an instance would leave, without opening it.
@@ -267,14 +299,6 @@ pub struct Frames {
 
 /// Bytes of frames with the index of the frame in the list: ascending, at least one piece (maybe empty) for each.
 pub type FramePieces = BoxStream<'static, Result<(usize, Bytes)>>;
-
-fn not_found(scope: &Scope) -> Error {
-    Error::not_found(match scope {
-        Scope::Study(_) => "there is no such study",
-        Scope::Series(..) => "there is no such series",
-        Scope::Instance(_) => "there is no such instance",
-    })
-}
 
 fn damaged(error: frames::Corrupt) -> Error {
     Error::internal("the frame index does not fit the object").caused_by(error)

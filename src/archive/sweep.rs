@@ -6,12 +6,14 @@
 
 use std::collections::HashSet;
 use std::pin::pin;
+use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use uuid::Uuid;
 
 use crate::catalogue::Catalogue;
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::store::ObjectStorage;
 use crate::store::keys::{InstanceObject, StorageKey};
@@ -91,6 +93,9 @@ pub async fn sweep(
             tell(Event::Stray(stray));
         }
     }
+    if options.full && !options.dry_run {
+        remove_untold_deletions(catalogue, store).await?;
+    }
     if !failed && !options.dry_run {
         for lease in &lapsed {
             catalogue.forget_lapsed_lease(*lease).await?;
@@ -109,6 +114,27 @@ async fn take_leases(catalogue: &Catalogue, dry_run: bool) -> Result<HashSet<Uui
         catalogue.lapse_lease(lease).await?;
     }
     Ok(catalogue.lapsed_leases().await?.into_iter().collect())
+}
+
+/// A deletion that is told of for so long without a row never came about.
+const UNTOLD: Duration = Duration::from_hours(24);
+
+/// Removes the objects that tell of deletions of which the index knows nothing, as it was cut off before it did.
+async fn remove_untold_deletions(catalogue: &Catalogue, store: &ObjectStorage) -> Result<()> {
+    let before = Duration::from_millis(u64::try_from(clock::unix_millis()).unwrap_or_default()).saturating_sub(UNTOLD);
+    let told = store.list("deletions").try_filter_map(|(key, _)| async move { Ok(key.deletion_id()) });
+    let old = told.try_filter(|id| {
+        let (seconds, _) = id.get_timestamp().map_or((u64::MAX, 0), |time| time.to_unix());
+        std::future::ready(seconds < before.as_secs())
+    });
+    let mut batches = pin!(old.try_chunks(BATCH).map_err(|error| error.1));
+    while let Some(batch) = batches.try_next().await? {
+        let known = catalogue.known_deletions(&batch).await?;
+        for id in batch.into_iter().filter(|id| !known.contains(id)) {
+            store.remove(&StorageKey::deletion(id)).await?;
+        }
+    }
+    Ok(())
 }
 
 fn candidates(listing: BoxStream<'static, Result<(StorageKey, u64)>>) -> BoxStream<'static, Result<Candidate>> {

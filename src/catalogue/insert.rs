@@ -11,6 +11,7 @@ use super::failure::is_conflict;
 use super::metadata::{Dictionaries, Dictionary};
 use super::storing::store;
 use super::writer::Coming;
+use crate::config::{Duplicates, OtherPatient, StoreSettings};
 use crate::dicom::entry::IndexEntry;
 use crate::dicom::frames::StoredFrames;
 use crate::dicom::header::Form;
@@ -53,15 +54,46 @@ pub struct NewInstance {
     pub bulk: Vec<u8>,
 }
 
-/// How the storing of one instance came out.
+/// How the storing of one instance came out. The same content under another study or series is another instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Inserted {
     /// A new row.
-    New,
-    /// The same content (received digest equal) is stored already, under the same study and series: nothing changed.
+    New(Patient),
+    /// A new row, which took the place of another content under this SOP Instance UID.
+    Replaced(Patient),
+    /// The same content (received digest equal) is stored already: nothing changed.
     Identical,
-    /// Another content is stored under this SOP Instance UID (or the same under another study or series): nothing changed.
+    /// Another content is stored under this SOP Instance UID: nothing changed.
     Different,
+    /// The same, and the rules say that this is well.
+    Ignored,
+    /// The study is of another patient, which the rules do not allow: nothing changed.
+    OtherPatient,
+}
+
+/// Whether the Patient ID of an instance is that of its study.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Patient {
+    /// It is.
+    Same,
+    /// It is another, and the rules say that this is worth a word.
+    Other,
+}
+
+/// What the index does with instances that do not fit to what it has.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// With another content under a known SOP Instance UID.
+    pub duplicates: Duplicates,
+    /// With an instance whose Patient ID is not that of its study.
+    pub other_patient: OtherPatient,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        let StoreSettings { duplicates, other_patient, .. } = StoreSettings::default();
+        Self { duplicates, other_patient }
+    }
 }
 
 /// Why the rows of a batch are not, or may not be, written.
@@ -119,10 +151,11 @@ impl Catalogue {
     pub async fn insert_instances(
         &self,
         lease: Uuid,
+        rules: Rules,
         instances: Vec<NewInstance>,
         coming: Coming,
     ) -> Result<Vec<Inserted>, NotInserted> {
-        let batch = self.prepare(lease, instances).await?;
+        let batch = self.prepare(lease, rules, instances).await?;
         if let Some(writer) = &self.0.writer {
             return writer.insert(batch, coming).await;
         }
@@ -134,12 +167,12 @@ impl Catalogue {
 
     /// Does what needs no transaction: above all compressing the metadata, against the dictionary that the series most
     /// likely has, or will have when this batch is its first.
-    async fn prepare(&self, lease: Uuid, instances: Vec<NewInstance>) -> Result<Batch> {
+    async fn prepare(&self, lease: Uuid, rules: Rules, instances: Vec<NewInstance>) -> Result<Batch> {
         let dictionaries = self.0.dictionaries.clone();
         let bytes: usize = instances.iter().map(|instance| instance.metadata.len()).sum();
         let work = move || compress(instances, &dictionaries);
         let instances = if bytes > COMPRESS_INLINE_BYTES { self.0.database.compute(work).await? } else { work()? };
-        Ok(Batch { lease: lease.to_string(), instances })
+        Ok(Batch { lease: lease.to_string(), rules, instances })
     }
 }
 
@@ -166,6 +199,7 @@ async fn insert(database: &Database, dictionaries: &Dictionaries, batch: &Batch)
 /// The instances of one call.
 pub(super) struct Batch {
     pub(super) lease: String,
+    pub(super) rules: Rules,
     pub(super) instances: Vec<Prepared>,
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 
 use futures_util::{Stream, TryStreamExt, stream};
+use uuid::Uuid;
 
 use super::instances::{COLUMNS, InstanceId, InstanceRow, instance};
 use super::metadata::{Stored, decompress_each, take_run};
@@ -50,7 +51,7 @@ pub struct RowParts {
 }
 
 impl Catalogue {
-    /// The rows that there are now, hidden ones included; none when there is no such study.
+    /// The rows that there are now, hidden ones included but for those that are being erased; none when there is no such study.
     ///
     /// # Errors
     /// `Unavailable` when the database is.
@@ -73,7 +74,11 @@ impl Catalogue {
         let (database, range) = (self.database().clone(), range.clone());
         stream::try_unfold((database, range, 0), |(database, range, after)| async move {
             let mut statement = select();
-            statement.push(" where i.id > ").push_bind(after).push(" and i.id <= ").push_bind(range.last);
+            statement
+                .push(" where i.hidden <> 4 and i.id > ")
+                .push_bind(after)
+                .push(" and i.id <= ")
+                .push_bind(range.last);
             if let Some(study) = range.study {
                 statement.push(" and i.study_id = ").push_bind(study);
             }
@@ -86,14 +91,25 @@ impl Catalogue {
         .try_flatten()
     }
 
-    /// A row as it is now; none when it is gone.
+    /// A row as it is now; none when it is gone or about to go.
     ///
     /// # Errors
     /// `Unavailable` when the database is.
     pub async fn row(&self, id: InstanceId) -> Result<Option<IndexedRow>> {
         let mut statement = select();
-        statement.push(" where i.id = ").push_bind(id.0);
+        statement.push(" where i.hidden <> 4 and i.id = ").push_bind(id.0);
         self.database().read_optional(statement).await?.as_ref().map(indexed_row).transpose()
+    }
+
+    /// The deletions among these that the index knows.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is.
+    pub async fn known_deletions(&self, deletions: &[Uuid]) -> Result<HashSet<Uuid>> {
+        let uuids: Vec<String> = deletions.iter().map(Uuid::to_string).collect();
+        let text = format!("select uuid from deletions where uuid {}", self.database().dialect().any(1));
+        let rows = self.database().read_all(Statement::new(text).with(uuids)).await?;
+        Ok(rows.iter().filter_map(|row| row.text(0).ok().and_then(|text| Uuid::try_parse(text).ok())).collect())
     }
 
     /// The rest of a row; none when it is gone.

@@ -72,22 +72,29 @@ pub(super) const COLUMNS: &str = "i.id, i.sop_instance_uid, i.sop_class_uid, i.t
                        i.size, i.digest, i.received_at, i.number_of_frames, i.frames";
 
 impl Catalogue {
-    /// The instance of these UIDs; none when it is unknown, hidden, or in another series or study.
+    /// The instance of these UIDs; none when it is unknown, hidden, or in another series or study. With a version it is that
+    /// one, be it the newest or an older one that is kept.
     ///
     /// # Errors
     /// `Unavailable` when the database is.
-    pub async fn locate(&self, key: &InstanceKey) -> Result<Option<InstanceRow>> {
-        let statement = Statement::new(format!(
-            "select {COLUMNS}, s.version from instances i \
-             join series s on s.id = i.series_id join studies t on t.id = i.study_id \
-             where i.partition_id = $1 and i.sop_instance_uid = $2 and i.hidden = 0 \
-             and s.series_uid = $3 and t.study_uid = $4"
-        ));
-        let statement = statement
-            .with(MAIN_PARTITION)
-            .with(key.instance.as_str())
-            .with(key.series.as_str())
-            .with(key.study.as_str());
+    pub async fn locate(&self, key: &InstanceKey, version: Option<u32>) -> Result<Option<InstanceRow>> {
+        let mut statement = Statement::default();
+        // older versions are in the index of hidden rows
+        let halves: &[&str] = if version.is_some() { &["= 0", "= 3 and i.hidden <> 0"] } else { &["= 0"] };
+        for (number, hidden) in halves.iter().enumerate() {
+            statement.push(if number == 0 { "select " } else { " union all select " }).push(COLUMNS);
+            statement.push(
+                ", s.version from instances i \
+                 join series s on s.id = i.series_id join studies t on t.id = i.study_id where i.partition_id = ",
+            );
+            statement.push_bind(MAIN_PARTITION).push(" and i.hidden ").push(hidden);
+            statement.push(" and i.sop_instance_uid = ").push_bind(key.instance.as_str());
+            statement.push(" and s.series_uid = ").push_bind(key.series.as_str());
+            statement.push(" and t.study_uid = ").push_bind(key.study.as_str());
+            if let Some(version) = version {
+                statement.push(" and i.version = ").push_bind(i64::from(version));
+            }
+        }
         match self.database().read_optional(statement).await? {
             Some(row) => instance(&row, &key.study, &key.series, row.integer(12)?).map(Some),
             None => Ok(None),

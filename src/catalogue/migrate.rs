@@ -35,6 +35,11 @@ const MIGRATIONS: &[(&str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0003_lapsed_leases.sql"),
         include_str!("../../migrations/postgres/0003_lapsed_leases.sql"),
     ),
+    (
+        "deletions",
+        include_str!("../../migrations/sqlite/0004_deletions.sql"),
+        include_str!("../../migrations/postgres/0004_deletions.sql"),
+    ),
 ];
 
 /// The newest version that this build knows.

@@ -4,11 +4,15 @@
 //! ([`Catalogue::insert_instances`]). SQLite has one connection that writes, and what waits for it is committed together;
 //! PostgreSQL has a pool. No type of sqlx leaves this module.
 
+mod columns;
 mod conditions;
 mod connect;
 mod database;
+mod deletions;
 mod dialect;
+mod erasing;
 mod failure;
+mod hidden;
 mod insert;
 mod inspect;
 mod instances;
@@ -33,7 +37,8 @@ use sqlx::Executor as _;
 use crate::config::{DatabaseSettings, DatabaseUrl};
 use crate::error::Result;
 
-pub use insert::{Inserted, NewInstance, NotInserted};
+pub use deletions::{Deletable, Deletion, Hid, Restored};
+pub use insert::{Inserted, NewInstance, NotInserted, Patient, Rules};
 pub use inspect::{IndexedRow, RowParts, RowRange};
 pub use instances::{InstanceId, InstanceMetadata, InstanceRow};
 pub use migrate::Migrated;

@@ -56,9 +56,12 @@ impl<'a> Plan<'a> {
         let level = self.query.level;
         self.push_tables(statement);
         statement.push(" where st.partition_id = ").push_bind(MAIN_PARTITION);
-        if level == Level::Instance {
-            statement.push(" and i.hidden = 0");
-        }
+        // a study and its series stay when all of them is deleted
+        statement.push(match level {
+            Level::Study => " and st.instance_count > 0",
+            Level::Series => " and se.instance_count > 0",
+            Level::Instance => " and i.hidden = 0",
+        });
         if self.driver == Driver::Instances {
             // said again, so that the index of visible UIDs serves; elsewhere it would tempt SQLite to read all of it
             statement.push(" and i.partition_id = ").push_bind(MAIN_PARTITION);

@@ -259,6 +259,11 @@ impl Row {
         column!(self, column, &str)
     }
 
+    /// A `text` or null.
+    pub(in crate::catalogue) fn optional_text(&self, column: usize) -> Result<Option<&str>> {
+        column!(self, column, Option<&str>)
+    }
+
     /// A `bytea`.
     pub(in crate::catalogue) fn bytes(&self, column: usize) -> Result<&[u8]> {
         column!(self, column, &[u8])

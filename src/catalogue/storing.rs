@@ -8,12 +8,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::MAIN_PARTITION;
-use super::insert::{Batch, Inserted, NewInstance, NotInserted, Prepared};
+use super::columns::stored_text;
+use super::dialect::Dialect;
+use super::failure::Raced;
+use super::hidden::Hidden;
+use super::insert::{Batch, Inserted, NewInstance, NotInserted, Patient, Prepared, Rules};
 use super::leases;
 use super::metadata::{Dictionaries, Dictionary};
 use super::sql::Statement;
 use super::transaction::Transaction;
 use super::upsert::insert_new;
+use crate::config::{Duplicates, OtherPatient};
 use crate::dicom::uid::{InstanceKey, InstanceUid, SeriesUid, StudyUid};
 use crate::error::Result;
 
@@ -43,49 +48,92 @@ pub(super) async fn store(
     batches: &[&Batch],
     wanted: impl Fn() -> bool,
 ) -> Result<Option<StoredBatches>, NotInserted> {
-    let (held, known) = look(&mut transaction, batches).await?;
-    let alive: Vec<bool> = batches.iter().map(|batch| held.contains(&batch.lease)).collect();
+    let look = look(&mut transaction, batches).await?;
+    let alive: Vec<bool> = batches.iter().map(|batch| look.leases.contains(&batch.lease)).collect();
     let candidates: Vec<&Batch> =
         batches.iter().zip(&alive).filter(|(_, alive)| **alive).map(|(batch, _)| *batch).collect();
-    let (mut judged, new) = judge(&candidates, known);
-    let (steps, dictionaries) = insert_new(&mut transaction, dictionaries, &new).await?;
+    let mut judge = Judge::new(look);
+    let mut judged = Vec::with_capacity(candidates.len());
+    for batch in &candidates {
+        judged.push(judge.batch(batch)?);
+    }
+    let inserted = insert_new(&mut transaction, dictionaries, &judge.new, &judge.replaced).await?;
+    for (batch, outcomes) in candidates.iter().zip(&mut judged) {
+        note_patients(batch, outcomes, &inserted.strangers)?;
+    }
     if !wanted() {
         return Ok(None);
     }
-    transaction.commit_with(steps).await?;
+    transaction.commit_with(inserted.steps).await?;
     judged.reverse();
     let outcome = |alive: bool| if alive { judged.pop() } else { None }.ok_or(NotInserted::LeaseGone);
-    Ok(Some(StoredBatches { outcomes: alive.into_iter().map(outcome).collect(), dictionaries }))
+    Ok(Some(StoredBatches { outcomes: alive.into_iter().map(outcome).collect(), dictionaries: inserted.dictionaries }))
 }
 
-/// The leases that are held, and what is stored under the UIDs of the batches.
-async fn look(transaction: &mut Transaction, batches: &[&Batch]) -> Result<(HashSet<String>, HashMap<String, Known>)> {
+/// What is there before a transaction changes anything.
+struct Look {
+    /// The leases that are held.
+    leases: HashSet<String>,
+    /// What is stored, by SOP Instance UID.
+    known: HashMap<String, Known>,
+    /// The Patient IDs of studies, where anybody wants to know.
+    patients: HashMap<String, Option<String>>,
+}
+
+async fn look(transaction: &mut Transaction, batches: &[&Batch]) -> Result<Look> {
     let dialect = transaction.dialect();
     let leases: BTreeSet<&String> = batches.iter().map(|batch| &batch.lease).collect();
-    let uids: Vec<String> =
-        batches.iter().flat_map(|batch| &batch.instances).map(|one| one.new.entry.key.instance.to_string()).collect();
+    let keys = || batches.iter().flat_map(|batch| &batch.instances).map(|one| &one.new.entry.key);
     let find = Statement::new(format!(
-        "select i.sop_instance_uid, t.study_uid, s.series_uid, i.received_digest \
+        "select i.sop_instance_uid, t.study_uid, s.series_uid, i.received_digest, i.id, i.series_id, i.study_id, i.version \
          from instances i join series s on s.id = i.series_id join studies t on t.id = i.study_id \
          where i.partition_id = $1 and i.hidden = 0 and i.sop_instance_uid {}",
         dialect.any(2)
     ));
-    let held = leases::held(dialect, leases.into_iter().cloned().collect());
-    let mut rows = transaction.fetch_each(vec![held, find.with(MAIN_PARTITION).with(uids)]).await?.into_iter();
-    let mut held = HashSet::new();
-    for row in rows.next().unwrap_or_default() {
-        held.insert(row.text(0)?.to_owned());
+    let studies = || -> Vec<String> {
+        let studies: BTreeSet<&StudyUid> = keys().map(|key| &key.study).collect();
+        studies.into_iter().map(ToString::to_string).collect()
+    };
+    let replaces = |batch: &&Batch| matches!(batch.rules.duplicates, Duplicates::Replace | Duplicates::Versions);
+    if dialect == Dialect::Postgres && batches.iter().any(replaces) {
+        // those who replace the same instance take turns, instead of finding again and again that another was faster
+        let lock =
+            "select id from studies where partition_id = $1 and study_uid = any($2) order by study_uid for update";
+        transaction.fetch_each(vec![Statement::new(lock).with(MAIN_PARTITION).with(studies())]).await?;
     }
-    let mut known = HashMap::new();
-    for row in rows.flatten() {
+    let uids: Vec<String> = keys().map(|key| key.instance.to_string()).collect();
+    let mut statements =
+        vec![leases::held(dialect, leases.into_iter().cloned().collect()), find.with(MAIN_PARTITION).with(uids)];
+    if batches.iter().any(|batch| batch.rules.other_patient == OtherPatient::Reject) {
+        let find = Statement::new(format!(
+            "select study_uid, patient_id from studies where partition_id = $1 and instance_count > 0 and study_uid {}",
+            dialect.any(2)
+        ));
+        statements.push(find.with(MAIN_PARTITION).with(studies()));
+    }
+    let mut rows = transaction.fetch_each(statements).await?.into_iter();
+    let mut look = Look { leases: HashSet::new(), known: HashMap::new(), patients: HashMap::new() };
+    for row in rows.next().unwrap_or_default() {
+        look.leases.insert(row.text(0)?.to_owned());
+    }
+    for row in rows.next().unwrap_or_default() {
         let stored = Known {
             study: row.text(1)?.to_owned(),
             series: row.text(2)?.to_owned(),
             received_digest: row.bytes(3)?.to_vec(),
+            row: Some(KnownRow {
+                id: row.integer(4)?,
+                series: row.integer(5)?,
+                study: row.integer(6)?,
+                version: row.integer(7)?,
+            }),
         };
-        known.insert(row.text(0)?.to_owned(), stored);
+        look.known.insert(row.text(0)?.to_owned(), stored);
     }
-    Ok((held, known))
+    for row in rows.flatten() {
+        look.patients.insert(row.text(0)?.to_owned(), row.optional_text(1)?.map(str::to_owned));
+    }
+    Ok(look)
 }
 
 /// What is stored under a SOP Instance UID.
@@ -93,38 +141,130 @@ struct Known {
     study: String,
     series: String,
     received_digest: Vec<u8>,
+    /// None: it is to be stored by this transaction.
+    row: Option<KnownRow>,
+}
+
+#[derive(Clone, Copy)]
+struct KnownRow {
+    id: i64,
+    series: i64,
+    study: i64,
+    version: i64,
 }
 
 impl Known {
-    fn judge(&self, new: &NewInstance) -> Inserted {
+    fn of(new: &NewInstance) -> Self {
         let key = &new.entry.key;
-        let same = self.study == key.study.as_str()
+        let (study, series) = (key.study.to_string(), key.series.to_string());
+        Self { study, series, received_digest: new.received_digest.to_vec(), row: None }
+    }
+
+    fn is(&self, new: &NewInstance) -> bool {
+        let key = &new.entry.key;
+        self.study == key.study.as_str()
             && self.series == key.series.as_str()
-            && self.received_digest == new.received_digest;
-        if same { Inserted::Identical } else { Inserted::Different }
+            && self.received_digest == new.received_digest
     }
 }
 
-/// The instances to insert, by the order in which rows are locked.
-pub(super) type New<'a> = BTreeMap<&'a StudyUid, BTreeMap<&'a SeriesUid, BTreeMap<&'a InstanceUid, &'a Prepared>>>;
+/// An instance to insert.
+#[derive(Clone, Copy)]
+pub(super) struct Arrival<'a> {
+    pub(super) one: &'a Prepared,
+    /// 1 for the first content under its UID.
+    pub(super) version: i64,
+}
 
-/// The outcomes of each batch, and what is new.
-fn judge<'a>(batches: &[&'a Batch], mut known: HashMap<String, Known>) -> (Vec<Vec<Inserted>>, New<'a>) {
-    let mut new = New::new();
-    let mut judge = |one: &'a Prepared| {
-        let key = &one.new.entry.key;
-        if let Some(known) = known.get(key.instance.as_str()) {
-            return known.judge(&one.new);
+/// The instances to insert, by the order in which rows are locked.
+pub(super) type New<'a> = BTreeMap<&'a StudyUid, BTreeMap<&'a SeriesUid, BTreeMap<&'a InstanceUid, Arrival<'a>>>>;
+
+/// A row whose place is taken by a new one.
+pub(super) struct Replaced {
+    pub(super) id: i64,
+    pub(super) series: i64,
+    pub(super) study: i64,
+    /// What it is from now on.
+    pub(super) hidden: Hidden,
+}
+
+/// Decides what becomes of each instance.
+struct Judge<'a> {
+    known: HashMap<String, Known>,
+    patients: HashMap<String, Option<String>>,
+    new: New<'a>,
+    replaced: Vec<Replaced>,
+}
+
+impl<'a> Judge<'a> {
+    fn new(look: Look) -> Self {
+        Self { known: look.known, patients: look.patients, new: New::new(), replaced: Vec::new() }
+    }
+
+    /// The outcomes of a batch, not yet with what the index says of patients.
+    fn batch(&mut self, batch: &'a Batch) -> Result<Vec<Inserted>> {
+        let mut own = HashSet::new();
+        let mut outcomes = Vec::with_capacity(batch.instances.len());
+        for one in &batch.instances {
+            let outcome = self.instance(one, batch.rules, &own)?;
+            if matches!(outcome, Inserted::New(_) | Inserted::Replaced(_)) {
+                own.insert(&one.new.entry.key.instance);
+            }
+            outcomes.push(outcome);
         }
-        let stored = Known {
-            study: key.study.to_string(),
-            series: key.series.to_string(),
-            received_digest: one.new.received_digest.to_vec(),
-        };
-        known.insert(key.instance.to_string(), stored);
-        new.entry(&key.study).or_default().entry(&key.series).or_default().insert(&key.instance, one);
-        Inserted::New
-    };
-    let outcomes = batches.iter().map(|batch| batch.instances.iter().map(&mut judge).collect()).collect();
-    (outcomes, new)
+        Ok(outcomes)
+    }
+
+    fn instance(&mut self, one: &'a Prepared, rules: Rules, own: &HashSet<&InstanceUid>) -> Result<Inserted> {
+        let key = &one.new.entry.key;
+        if rules.other_patient == OtherPatient::Reject {
+            let patient = stored_text(one.new.entry.study.patient_id.as_ref());
+            let of_study = self.patients.entry(key.study.to_string()).or_insert_with(|| patient.clone());
+            if *of_study != patient {
+                return Ok(Inserted::OtherPatient);
+            }
+        }
+        let mut version = 1;
+        if let Some(known) = self.known.get(key.instance.as_str()) {
+            let hidden = match rules.duplicates {
+                _ if known.is(&one.new) => return Ok(Inserted::Identical),
+                Duplicates::Reject => return Ok(Inserted::Different),
+                Duplicates::Ignore => return Ok(Inserted::Ignored),
+                Duplicates::Replace => Hidden::Replaced,
+                Duplicates::Versions => Hidden::Kept,
+            };
+            let Some(row) = known.row else {
+                // which of the two a client means to be the last cannot be told within a request; between requests the order
+                // of their transactions tells
+                let twice = own.contains(&key.instance);
+                return if twice { Ok(Inserted::Different) } else { Err(Raced::error()) };
+            };
+            version = row.version + 1;
+            self.replaced.push(Replaced { id: row.id, series: row.series, study: row.study, hidden });
+        }
+        self.known.insert(key.instance.to_string(), Known::of(&one.new));
+        let of_series = self.new.entry(&key.study).or_default().entry(&key.series).or_default();
+        of_series.insert(&key.instance, Arrival { one, version });
+        Ok(if version == 1 { Inserted::New(Patient::Same) } else { Inserted::Replaced(Patient::Same) })
+    }
+}
+
+/// Notes whose Patient ID is not that of the study.
+fn note_patients(batch: &Batch, outcomes: &mut [Inserted], strangers: &HashSet<InstanceUid>) -> Result<()> {
+    if strangers.is_empty() {
+        return Ok(());
+    }
+    for (one, outcome) in batch.instances.iter().zip(outcomes) {
+        if let Inserted::New(patient) | Inserted::Replaced(patient) = outcome
+            && strangers.contains(&one.new.entry.key.instance)
+        {
+            match batch.rules.other_patient {
+                OtherPatient::Accept => {}
+                OtherPatient::Warn => *patient = Patient::Other,
+                // another process stored the study since it was looked for
+                OtherPatient::Reject => return Err(Raced::error()),
+            }
+        }
+    }
+    Ok(())
 }

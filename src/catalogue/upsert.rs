@@ -1,33 +1,44 @@
 //! The rows of studies, series and instances: inserted when new, counted in when not.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::MAIN_PARTITION;
+use super::columns::{
+    INSTANCE_COLUMNS, Place, SERIES_COLUMNS, STUDY_COLUMNS, count, instance_row, line, series_row, stored_text,
+    study_row,
+};
 use super::dialect::Dialect;
-use super::insert::{Guess, Prepared};
-use super::instances::{encoding_name, form_name};
+use super::hidden::recount_study;
+use super::insert::Guess;
 use super::metadata::{Dictionaries, Dictionary};
 use super::rows::{Column, Insert, Kind};
 use super::sql::{Row, Statement, Value};
-use super::storing::New;
+use super::storing::{Arrival, New, Replaced};
 use super::transaction::{Step, Transaction};
 use crate::clock;
-use crate::dicom::entry::{IndexEntry, NameEntry, bounded};
-use crate::dicom::uid::{InstanceKey, SeriesUid, StudyUid};
+use crate::dicom::entry::IndexEntry;
+use crate::dicom::uid::{InstanceKey, InstanceUid, SeriesUid};
 use crate::error::{Error, Result};
 
-/// The dictionaries that the series of the new instances have.
-pub(super) type Found = Vec<(InstanceKey, i64, Arc<Dictionary>)>;
+/// What remains to be done after studies and series are there, and what was found out about them.
+#[derive(Default)]
+pub(super) struct Upserted {
+    pub(super) steps: Vec<Step>,
+    /// The dictionaries that the series of the new instances have.
+    pub(super) dictionaries: Vec<(InstanceKey, i64, Arc<Dictionary>)>,
+    /// The new instances whose Patient ID is not that of their study.
+    pub(super) strangers: HashSet<InstanceUid>,
+}
 
 /// Inserts the studies and series that the new instances need, or counts them in, and says which steps remain to be done.
 pub(super) async fn insert_new(
     transaction: &mut Transaction,
     cache: &Dictionaries,
     new: &New<'_>,
-) -> Result<(Vec<Step>, Found)> {
+    replaced: &[Replaced],
+) -> Result<Upserted> {
     if new.is_empty() {
-        return Ok((Vec::new(), Vec::new()));
+        return Ok(Upserted::default());
     }
     let dialect = transaction.dialect();
     let now = clock::unix_millis();
@@ -37,114 +48,157 @@ pub(super) async fn insert_new(
     let mut rows = transaction.fetch_each(statements).await?;
     let series_rows: Vec<Row> = rows.drain(of_studies..).flatten().collect();
     let studies = stored_studies(rows.into_iter().flatten())?;
+    let strangers = strangers(new, &studies, replaced, now);
     let mut series = stored_series(&series_rows, new, &studies)?;
-    let mut steps = add_to_studies(&studies, &series);
-    let found = choose_dictionaries(transaction, cache, &mut series, &mut steps).await?;
+    let mut steps = hide(replaced, now);
+    steps.extend(add_to_studies(&studies, &series));
+    steps.extend(refresh(new, &studies, &series, replaced, now));
+    let dictionaries = choose_dictionaries(transaction, cache, &mut series, &mut steps).await?;
     insert_instances(dialect, &series, &mut steps)?;
-    Ok((steps, found))
+    let of_replaced: BTreeSet<i64> = replaced.iter().map(|one| one.study).collect();
+    steps.extend(of_replaced.into_iter().map(|study| recount_study(dialect, study, now).into()));
+    Ok(Upserted { steps, dictionaries, strangers })
+}
+
+/// Takes what is replaced out of sight, before its place is taken.
+fn hide(replaced: &[Replaced], now: i64) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut lost: BTreeMap<i64, i64> = BTreeMap::new();
+    for one in replaced {
+        let hide = Statement::new("update instances set hidden = $1, hidden_at = $2 where id = $3 and hidden = 0");
+        let statement = hide.with(one.hidden.code()).with(now).with(one.id);
+        steps.push(Step { statement, changes: Some(1) });
+        *lost.entry(one.series).or_default() += 1;
+    }
+    steps.extend(lost.into_iter().map(|(series, instances)| {
+        let lose = "update series set instance_count = instance_count - $1, version = version + 1 where id = $2";
+        Statement::new(lose).with(instances).with(series).into()
+    }));
+    steps
+}
+
+/// The new instances whose Patient ID is not that of their study.
+fn strangers(new: &New<'_>, studies: &Studies, replaced: &[Replaced], now: i64) -> HashSet<InstanceUid> {
+    let mut strangers = HashSet::new();
+    for (id, study) in studies {
+        let Some((_, of_study)) = new.iter().find(|(uid, _)| uid.as_str() == study.uid) else { continue };
+        let patient = |entry: &IndexEntry| stored_text(entry.study.patient_id.as_ref());
+        let of_all = match first(of_study) {
+            Some(first) if study.takes_on(*id, of_study, replaced, now) => patient(first),
+            _ => study.patient_id.clone(),
+        };
+        for (uid, arrival) in of_study.values().flatten() {
+            if patient(&arrival.one.new.entry) != of_all {
+                strangers.insert(InstanceUid::clone(uid));
+            }
+        }
+    }
+    strangers
 }
 
 /// A study as it stands after the upsert.
 struct Study {
     uid: String,
     modalities: String,
+    instances: i64,
+    created_at: i64,
+    patient_id: Option<String>,
+}
+
+impl Study {
+    /// Whether the study takes on the attributes of a new instance.
+    fn takes_on(&self, id: i64, new: &OfStudy<'_>, replaced: &[Replaced], now: i64) -> bool {
+        let revived = self.instances == instances(new) && self.created_at != now;
+        revived || replaced.iter().any(|one| one.study == id)
+    }
 }
 
 /// By id.
 type Studies = HashMap<i64, Study>;
 
-const STUDY_COLUMNS: &[Column] = &[
-    ("partition_id", Kind::Integer),
-    ("study_uid", Kind::Text),
-    ("patient_id", Kind::Text),
-    ("patient_name", Kind::Text),
-    ("patient_name_ideographic", Kind::Text),
-    ("patient_name_phonetic", Kind::Text),
-    ("patient_birth_date", Kind::Text),
-    ("patient_sex", Kind::Text),
-    ("study_date", Kind::Text),
-    ("study_time", Kind::Integer),
-    ("accession_number", Kind::Text),
-    ("study_id", Kind::Text),
-    ("study_description", Kind::Text),
-    ("referring_physician_name", Kind::Text),
-    ("referring_physician_name_ideographic", Kind::Text),
-    ("referring_physician_name_phonetic", Kind::Text),
-    ("instance_count", Kind::Integer),
-    ("attributes", Kind::Bytes),
-    ("created_at", Kind::Integer),
-    ("updated_at", Kind::Integer),
-];
-
 /// Inserts the studies that are new, and counts in those that are not. The attributes are those of the first instance stored.
 fn studies(new: &New<'_>, now: i64) -> Insert {
     let mut rows = Vec::with_capacity(new.len());
     for (uid, series) in new {
-        let Some(first) = series.values().flat_map(BTreeMap::values).next() else { continue };
-        let instances: usize = series.values().map(BTreeMap::len).sum();
-        rows.push(study_row(uid, &first.new.entry, count(instances), now));
+        let Some(first) = first(series) else { continue };
+        rows.push(study_row(uid, first, instances(series), now));
     }
     Insert {
         table: "studies",
         columns: STUDY_COLUMNS,
         tail: "on conflict (partition_id, study_uid) do update set \
                instance_count = studies.instance_count + excluded.instance_count, updated_at = excluded.updated_at \
-               returning id, study_uid, modalities",
+               returning id, study_uid, modalities, instance_count, created_at, patient_id",
         rows,
     }
 }
 
+/// The new instances of a study.
+type OfStudy<'a> = BTreeMap<&'a SeriesUid, BTreeMap<&'a InstanceUid, Arrival<'a>>>;
+
+fn first<'a>(series: &OfStudy<'a>) -> Option<&'a IndexEntry> {
+    series.values().flat_map(BTreeMap::values).next().map(|first| &first.one.new.entry)
+}
+
+fn instances(series: &OfStudy<'_>) -> i64 {
+    count(series.values().map(BTreeMap::len).sum())
+}
+
 fn stored_studies(rows: impl Iterator<Item = Row>) -> Result<Studies> {
-    rows.map(|row| Ok((row.integer(0)?, Study { uid: row.text(1)?.to_owned(), modalities: row.text(2)?.to_owned() })))
-        .collect()
+    let study = |row: Row| {
+        let study = Study {
+            uid: row.text(1)?.to_owned(),
+            modalities: row.text(2)?.to_owned(),
+            instances: row.integer(3)?,
+            created_at: row.integer(4)?,
+            patient_id: row.optional_text(5)?.map(str::to_owned),
+        };
+        Ok((row.integer(0)?, study))
+    };
+    rows.map(study).collect()
 }
 
-fn count(number: usize) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
+/// Studies and series take on the attributes of a new instance where they had none that can be seen, or where it took the
+/// place of one of theirs: what was deleted or replaced is not to show in them.
+fn refresh(new: &New<'_>, studies: &Studies, series: &[Series<'_>], replaced: &[Replaced], now: i64) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for (id, study) in studies {
+        let Some((uid, of_study)) = new.iter().find(|(uid, _)| uid.as_str() == study.uid) else { continue };
+        if study.takes_on(*id, of_study, replaced, now)
+            && let Some(entry) = first(of_study)
+        {
+            steps.push(update("studies", STUDY_COLUMNS, study_row(uid, entry, 0, now), *id));
+        }
+    }
+    for series in series {
+        let Some((first, _)) = series.instances.first() else { continue };
+        let revived = series.fresh && !series.inserted;
+        if revived || replaced.iter().any(|one| one.series == series.id) {
+            let entry = &first.one.new.entry;
+            let row = series_row(&entry.key.study, &entry.key.series, entry, 0, now);
+            steps.push(update("series", SERIES_COLUMNS, row, series.id));
+        }
+    }
+    steps
 }
 
-/// A text as both databases take it, whatever the file held.
-fn text(value: Option<&String>) -> Value {
-    line(value.map(|value| bounded(value)))
-}
+/// Columns that do not tell of an instance's attributes.
+const OWN_COLUMNS: &[&str] =
+    &["partition_id", "study_uid", "study_id", "series_uid", "version", "instance_count", "created_at"];
 
-/// A text of any length. PostgreSQL refuses NUL.
-fn line(value: Option<&str>) -> Value {
-    value.map_or(Value::Null, |value| Value::Text(value.replace('\0', "")))
-}
-
-/// The three groups of a name; those that are empty are null.
-fn name(name: Option<&NameEntry>) -> [Value; 3] {
-    let group = |pick: fn(&NameEntry) -> &String| text(name.map(pick).filter(|group| !group.is_empty()));
-    [group(|name| &name.alphabetic), group(|name| &name.ideographic), group(|name| &name.phonetic)]
-}
-
-fn study_row(uid: &StudyUid, entry: &IndexEntry, instances: i64, now: i64) -> Vec<Value> {
-    let study = &entry.study;
-    let [patient, patient_ideographic, patient_phonetic] = name(study.patient_name.as_ref());
-    let [physician, physician_ideographic, physician_phonetic] = name(study.referring_physician_name.as_ref());
-    vec![
-        MAIN_PARTITION.into(),
-        uid.as_str().into(),
-        text(study.patient_id.as_ref()),
-        patient,
-        patient_ideographic,
-        patient_phonetic,
-        text(study.patient_birth_date.as_ref()),
-        text(study.patient_sex.as_ref()),
-        text(study.study_date.as_ref()),
-        study.study_time.into(),
-        text(study.accession_number.as_ref()),
-        text(study.study_id.as_ref()),
-        text(study.study_description.as_ref()),
-        physician,
-        physician_ideographic,
-        physician_phonetic,
-        instances.into(),
-        study.attributes.0.as_slice().into(),
-        now.into(),
-        now.into(),
-    ]
+/// Sets the columns of a row that come from attributes.
+fn update(table: &'static str, columns: &[Column], row: Vec<Value>, id: i64) -> Step {
+    let mut statement = Statement::new(format!("update {table} set "));
+    let mut separator = "";
+    for ((name, kind), value) in columns.iter().zip(row) {
+        // the column `study_id` of a study is its Study ID, that of a series its study
+        if !OWN_COLUMNS.contains(name) || (*name == "study_id" && *kind == Kind::Text) {
+            statement.push(separator).push(name).push(" = ").push_bind(value);
+            separator = ", ";
+        }
+    }
+    statement.push(" where id = ").push_bind(id);
+    statement.into()
 }
 
 /// A series as it stands after the upsert, with its new instances.
@@ -152,49 +206,12 @@ struct Series<'a> {
     id: i64,
     study_id: i64,
     /// It was inserted by this transaction.
+    inserted: bool,
+    /// There was nothing to be seen of it before.
     fresh: bool,
     modality: Option<&'a String>,
     dictionary: Option<i64>,
-    instances: Vec<(&'a Prepared, Option<Vec<u8>>)>,
-}
-
-const SERIES_COLUMNS: &[Column] = &[
-    ("study_id", Kind::StudyId),
-    ("series_uid", Kind::Text),
-    ("version", Kind::Integer),
-    ("modality", Kind::Text),
-    ("series_number", Kind::Integer),
-    ("series_description", Kind::Text),
-    ("body_part_examined", Kind::Text),
-    ("series_date", Kind::Text),
-    ("series_time", Kind::Integer),
-    ("performed_procedure_step_start_date", Kind::Text),
-    ("performed_procedure_step_start_time", Kind::Integer),
-    ("instance_count", Kind::Integer),
-    ("attributes", Kind::Bytes),
-    ("created_at", Kind::Integer),
-    ("updated_at", Kind::Integer),
-];
-
-fn series_row(study: &StudyUid, uid: &SeriesUid, entry: &IndexEntry, instances: i64, now: i64) -> Vec<Value> {
-    let series = &entry.series;
-    vec![
-        study.as_str().into(),
-        uid.as_str().into(),
-        1.into(),
-        text(series.modality.as_ref()),
-        series.series_number.into(),
-        text(series.series_description.as_ref()),
-        text(series.body_part_examined.as_ref()),
-        text(series.series_date.as_ref()),
-        series.series_time.into(),
-        text(series.performed_procedure_step_start_date.as_ref()),
-        series.performed_procedure_step_start_time.into(),
-        instances.into(),
-        series.attributes.0.as_slice().into(),
-        now.into(),
-        now.into(),
-    ]
+    instances: Vec<(Arrival<'a>, Option<Vec<u8>>)>,
 }
 
 /// Inserts the series that are new, counts in those that are not, and steps their versions.
@@ -203,7 +220,7 @@ fn series(new: &New<'_>, now: i64) -> Insert {
     for (study, series) in new {
         for (uid, instances) in series {
             let Some(first) = instances.values().next() else { continue };
-            rows.push(series_row(study, uid, &first.new.entry, count(instances.len()), now));
+            rows.push(series_row(study, uid, &first.one.new.entry, count(instances.len()), now));
         }
     }
     Insert {
@@ -211,7 +228,7 @@ fn series(new: &New<'_>, now: i64) -> Insert {
         columns: SERIES_COLUMNS,
         tail: "on conflict (study_id, series_uid) do update set version = series.version + 1, \
                instance_count = series.instance_count + excluded.instance_count, updated_at = excluded.updated_at \
-               returning id, study_id, series_uid, version, dictionary_id",
+               returning id, study_id, series_uid, version, dictionary_id, instance_count",
         rows,
     }
 }
@@ -231,8 +248,9 @@ fn stored_series<'a>(rows: &[Row], new: &New<'a>, studies: &Studies) -> Result<V
         stored.push(Series {
             id: row.integer(0)?,
             study_id,
-            fresh: row.integer(3)? == 1,
-            modality: first.new.entry.series.modality.as_ref(),
+            inserted: row.integer(3)? == 1,
+            fresh: row.integer(5)? == count(instances.len()),
+            modality: first.one.new.entry.series.modality.as_ref(),
             dictionary: row.optional_integer(4)?,
             instances: instances.values().map(|one| (*one, None)).collect(),
         });
@@ -268,11 +286,12 @@ async fn choose_dictionaries(
     cache: &Dictionaries,
     series: &mut [Series<'_>],
     steps: &mut Vec<Step>,
-) -> Result<Found> {
+) -> Result<Vec<(InstanceKey, i64, Arc<Dictionary>)>> {
     let mut found = Vec::new();
     let mut rows = Vec::new();
     for series in &mut *series {
         let Some((first, _)) = series.instances.first() else { continue };
+        let first = first.one;
         let key = first.new.entry.key.clone();
         let dictionary = match (series.dictionary, &first.guess) {
             (Some(id), _) => {
@@ -295,6 +314,7 @@ async fn choose_dictionaries(
         };
         let id = series.dictionary.unwrap_or(series.id);
         for (one, again) in &mut series.instances {
+            let one = one.one;
             let right = match &one.guess {
                 Guess::Known(guess) => series.dictionary == Some(*guess),
                 Guess::First(guess) => series.dictionary.is_none() && Arc::ptr_eq(guess, &dictionary),
@@ -321,70 +341,20 @@ async fn choose_dictionaries(
     Ok(found)
 }
 
-const INSTANCE_COLUMNS: &[Column] = &[
-    ("partition_id", Kind::Integer),
-    ("study_id", Kind::Integer),
-    ("series_id", Kind::Integer),
-    ("sop_instance_uid", Kind::Text),
-    ("sop_class_uid", Kind::Text),
-    ("instance_number", Kind::Integer),
-    ("transfer_syntax_uid", Kind::Text),
-    ("encoding", Kind::Text),
-    ("form", Kind::Text),
-    ("location", Kind::Text),
-    ("size", Kind::Integer),
-    ("digest", Kind::Bytes),
-    ("received_digest", Kind::Bytes),
-    ("received_at", Kind::Integer),
-    ("source", Kind::Text),
-    ("file_name", Kind::Text),
-    ("number_of_frames", Kind::Integer),
-    ("attributes", Kind::Bytes),
-    ("dictionary_id", Kind::Integer),
-    ("metadata", Kind::Bytes),
-    ("frames", Kind::Bytes),
-    ("bulk", Kind::Bytes),
-];
-
-fn instance_row(series: &Series<'_>, one: &Prepared, again: Option<&Vec<u8>>) -> Result<Vec<Value>> {
-    let new = &one.new;
-    let key = &new.entry.key;
-    let size = i64::try_from(new.size).map_err(|error| Error::internal("an object is too large").caused_by(error))?;
-    Ok(vec![
-        MAIN_PARTITION.into(),
-        series.study_id.into(),
-        series.id.into(),
-        key.instance.as_str().into(),
-        new.entry.sop_class.as_str().into(),
-        new.entry.instance.instance_number.into(),
-        new.transfer_syntax.as_str().into(),
-        encoding_name(new.encoding).into(),
-        form_name(new.form).into(),
-        new.location.as_str().into(),
-        size.into(),
-        new.digest.as_slice().into(),
-        new.received_digest.as_slice().into(),
-        new.received_at.into(),
-        line(Some(&new.source)),
-        line(new.file_name.as_deref()),
-        i64::from(new.number_of_frames).into(),
-        new.entry.instance.attributes.0.as_slice().into(),
-        series.dictionary.into(),
-        again.unwrap_or(&one.compressed).as_slice().into(),
-        new.frames.head.as_slice().into(),
-        new.bulk.as_slice().into(),
-    ])
-}
-
 /// Inserts the instances by the order of their UIDs, and the blocks of their frame indexes.
 fn insert_instances(dialect: Dialect, series: &[Series<'_>], steps: &mut Vec<Step>) -> Result<()> {
-    let mut sorted: Vec<(&Series<'_>, &Prepared, Option<&Vec<u8>>)> = series
+    let mut sorted: Vec<(&Series<'_>, Arrival<'_>, Option<&Vec<u8>>)> = series
         .iter()
         .flat_map(|series| series.instances.iter().map(move |(one, again)| (series, *one, again.as_ref())))
         .collect();
-    sorted.sort_unstable_by(|a, b| a.1.new.entry.key.instance.cmp(&b.1.new.entry.key.instance));
-    let rows =
-        sorted.iter().map(|(series, one, again)| instance_row(series, one, *again)).collect::<Result<Vec<_>>>()?;
+    sorted.sort_unstable_by(|a, b| a.1.one.new.entry.key.instance.cmp(&b.1.one.new.entry.key.instance));
+    let rows = sorted
+        .iter()
+        .map(|(series, arrival, again)| {
+            let place = Place { study: series.study_id, series: series.id, dictionary: series.dictionary };
+            instance_row(&place, *arrival, again.unwrap_or(&arrival.one.compressed))
+        })
+        .collect::<Result<Vec<_>>>()?;
     // SQLite's writer has seen what is stored, and nobody writes beside it
     let (tail, changes) = match dialect {
         Dialect::Sqlite => ("", None),
@@ -396,7 +366,7 @@ fn insert_instances(dialect: Dialect, series: &[Series<'_>], steps: &mut Vec<Ste
     let insert = Insert { table: "instances", columns: INSTANCE_COLUMNS, tail, rows };
     steps.extend(insert.statements(dialect)?.into_iter().map(|statement| Step { statement, changes }));
     let mut rows = Vec::new();
-    for (_, one, _) in sorted {
+    for (_, Arrival { one, .. }, _) in sorted {
         let uid = one.new.entry.key.instance.as_str();
         let blocks = (0..).zip(&one.new.frames.blocks);
         rows.extend(blocks.map(|(number, block)| vec![uid.into(), Value::Integer(number), block.as_slice().into()]));

@@ -5,6 +5,8 @@
 mod config;
 mod migrate;
 mod opened;
+mod reindex;
+mod restore;
 pub mod sample;
 mod serve;
 pub mod store;
@@ -43,7 +45,9 @@ Examples:
   isocenter serve --database-url postgres://me@db/isocenter --storage-url s3://bucket/prefix
   isocenter store scans/                       send a folder of files to it
   isocenter verify                             compare every instance with its object
-  isocenter sweep                              remove what killed processes left
+  isocenter sweep                              remove what killed processes left, erase what was deleted
+  isocenter restore UID                        take back the delete of a study, series or instance
+  isocenter reindex                            make a lost index anew from the objects
   isocenter config                             print all settings, and where each comes from
   curl 'http://127.0.0.1:8080/dicom-web/studies?PatientID=1234'
 
@@ -61,9 +65,11 @@ enum Command {
     Sample(sample::SampleArgs),
     /// Bring the index up to the version of this program, and leave
     Migrate(Settings),
-    // what these two do is told where their arguments are
+    // what these do is told where their arguments are
     Verify(verify::VerifyArgs),
     Sweep(sweep::SweepArgs),
+    Restore(restore::RestoreArgs),
+    Reindex(reindex::ReindexArgs),
     /// Print the effective settings as TOML, secrets masked, and where each comes from
     Config(Settings),
 }
@@ -156,6 +162,8 @@ pub fn run() -> ExitCode {
         Some(Command::Sample(args)) => sample::run(&args),
         Some(Command::Verify(args)) => verify::run(&args),
         Some(Command::Sweep(args)) => sweep::run(&args),
+        Some(Command::Restore(args)) => restore::run(&args),
+        Some(Command::Reindex(args)) => reindex::run(&args),
         Some(Command::Migrate(settings)) => migrate::run(&settings),
         Some(Command::Config(settings)) => config::run(&settings),
     };

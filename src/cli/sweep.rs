@@ -1,17 +1,21 @@
-//! `isocenter sweep`: removes objects that no row names.
+//! `isocenter sweep`: removes objects that no row names, and erases what was deleted.
 
 use std::fmt::Write as _;
 
 use indicatif::{DecimalBytes, HumanCount};
 use serde_json::{Map, Value, json};
 
-use super::opened::{Opened, over_archive};
+use super::opened::{Index, Opened, over_archive};
 use super::watch::{Listing, Watch, many};
 use super::{Outcome, Places};
+use crate::archive::erase::{self, Erased};
 use crate::archive::sweep::{Event, Stray, SweepOptions, sweep};
 use crate::error::Result;
 
-/// Remove objects that no row of the index names.
+/// Remove objects that no row of the index names, and erase what was deleted or replaced.
+///
+/// What was deleted or replaced can be taken back for a while (`store.undo_window`, 7 days unless set otherwise). After that
+/// its bytes are erased. A server does all this by itself every hour (`store.sweep_interval`).
 ///
 /// A process that stores has a lease that it renews. When it is killed, its lease runs out after an hour at most. A sweep
 /// takes such leases and removes the objects begun under them that never became instances. Servers may run meanwhile, and
@@ -22,7 +26,7 @@ use crate::error::Result;
 /// another archive, do not use it; look with --full --dry-run first. With an empty index it is refused.
 ///
 /// Each object is a line: its storage key and its size. With --json the output is one object: `objects`, then how many
-/// objects and bytes were removed, how many failed, and how many leases were swept.
+/// objects and bytes were removed, how many deleted instances erased, how many failed, and how many leases were swept.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
   isocenter sweep                               the archive in ./isocenter-data
@@ -47,13 +51,23 @@ pub(super) struct SweepArgs {
 
 /// Sweeps.
 pub(super) fn run(args: &SweepArgs) -> Result<Outcome> {
-    over_archive(&args.places, async |opened| report(opened, args).await)
+    over_archive(&args.places, Index::Existing, async |opened| report(opened, args).await)
 }
 
 async fn report(opened: &Opened, args: &SweepArgs) -> Result<Outcome> {
     let options = SweepOptions { full: args.full, dry_run: args.dry_run };
     let mut report = Report { dry_run: args.dry_run, ..Report::default() };
     let mut listing = Listing::begin(Watch::new("objects looked at", None), args.json, "objects");
+    let before = erase::before(opened.config.store.undo_window);
+    if args.dry_run {
+        report.erased = opened.catalogue.erasable(before).await?.0;
+    } else {
+        let erased = erase::erase(&opened.catalogue, &opened.store, before, |one| report.erase(one)).await;
+        if let Err(error) = erased {
+            listing.end(&report.to_text(None), &report.to_json(None));
+            return Err(error);
+        }
+    }
     let swept = sweep(&opened.catalogue, &opened.store, options, |event| match event {
         Event::Looked(objects) => {
             report.looked = report.looked.saturating_add(objects);
@@ -97,9 +111,17 @@ struct Report {
     removed: u64,
     bytes: u64,
     failed: u64,
+    erased: u64,
 }
 
 impl Report {
+    fn erase(&mut self, one: &Erased) {
+        match &one.failure {
+            None => self.erased += 1,
+            Some(_) => self.failed += 1,
+        }
+    }
+
     fn add(&mut self, stray: &Stray) {
         if stray.failure.is_some() {
             self.failed += 1;
@@ -118,6 +140,10 @@ impl Report {
             HumanCount(self.removed),
             DecimalBytes(self.bytes)
         );
+        if self.erased > 0 {
+            let what = if self.dry_run { "would be erased" } else { "erased" };
+            let _ = write!(text, ", {} {what}", many(self.erased, "deleted instance", "deleted instances"));
+        }
         if self.failed > 0 {
             let _ = write!(text, ", {} could not be removed", HumanCount(self.failed));
         }
@@ -133,6 +159,7 @@ impl Report {
             ("looked_at", json!(self.looked)),
             ("removed", json!(self.removed)),
             ("bytes", json!(self.bytes)),
+            ("erased", json!(self.erased)),
             ("failed", json!(self.failed)),
             ("leases", json!(leases)),
             ("dry_run", json!(self.dry_run)),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use indicatif::{DecimalBytes, HumanCount};
 use serde_json::{Map, Value, json};
 
-use super::opened::{Opened, over_archive};
+use super::opened::{Index, Opened, over_archive};
 use super::watch::{Listing, Watch, many};
 use super::{Outcome, Places};
 use crate::archive::verify::{Checked, Problem, RowPart, Verify, VerifyOptions};
@@ -56,7 +56,7 @@ pub(super) struct VerifyArgs {
 
 /// Compares.
 pub(super) fn run(args: &VerifyArgs) -> Result<Outcome> {
-    over_archive(&args.places, async |opened| verify(opened, args).await)
+    over_archive(&args.places, Index::Existing, async |opened| verify(opened, args).await)
 }
 
 async fn verify(opened: &Opened, args: &VerifyArgs) -> Result<Outcome> {

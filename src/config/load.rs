@@ -173,8 +173,13 @@ fn scalar(key: &str, value: &toml::Value, file: &Path) -> Result<String> {
         toml::Value::Boolean(value) => Ok(value.to_string()),
         // A table within a section is an unknown name; the caller says so.
         toml::Value::Table(_) => Ok(String::new()),
-        toml::Value::Float(_) | toml::Value::Datetime(_) | toml::Value::Array(_) => Err(Error::configuration(format!(
-            "setting `{key}` in `{}` must be a text, a whole number or a truth value",
+        toml::Value::Array(items) => match items.iter().map(toml::Value::as_str).collect::<Option<Vec<_>>>() {
+            Some(texts) => Ok(texts.join(",")),
+            // as it could stand in the line of the setting
+            None => Ok(value.to_string()),
+        },
+        toml::Value::Float(_) | toml::Value::Datetime(_) => Err(Error::configuration(format!(
+            "setting `{key}` in `{}` must be a text, a whole number, a truth value or a list",
             file.display()
         ))),
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::units::{format_duration, format_size, parse_duration, parse_size};
-use super::{Config, DatabaseUrl, LogFormat, PublicUrl, StorageUrl, masked};
+use super::{Config, DatabaseUrl, Duplicates, LogFormat, OtherPatient, PublicUrl, StorageUrl, masked};
 
 /// One setting.
 pub(super) struct Setting {
@@ -161,6 +161,40 @@ pub(super) static SETTINGS: &[Setting] = &[
         |text| size(text, 1),
         bytes
     ),
+    setting!(
+        "store.duplicates",
+        "ISOCENTER_STORE_DUPLICATES",
+        None,
+        store.duplicates,
+        |text| one_of(text, DUPLICATES),
+        |value| name_of(value, DUPLICATES)
+    ),
+    setting!(
+        "store.other_patient",
+        "ISOCENTER_STORE_OTHER_PATIENT",
+        None,
+        store.other_patient,
+        |text| one_of(text, OTHER_PATIENT),
+        |value| name_of(value, OTHER_PATIENT)
+    ),
+    setting!(
+        "store.required_attributes",
+        "ISOCENTER_STORE_REQUIRED_ATTRIBUTES",
+        None,
+        store.required_attributes,
+        list,
+        show_list
+    ),
+    setting!("store.sop_classes", "ISOCENTER_STORE_SOP_CLASSES", None, store.sop_classes, list, show_list),
+    setting!("store.undo_window", "ISOCENTER_STORE_UNDO_WINDOW", None, store.undo_window, parse_duration, duration),
+    setting!(
+        "store.sweep_interval",
+        "ISOCENTER_STORE_SWEEP_INTERVAL",
+        None,
+        store.sweep_interval,
+        parse_duration,
+        duration
+    ),
     setting!("log.format", "ISOCENTER_LOG_FORMAT", None, log.format, log_format, |value: &LogFormat| {
         quoted(&match value {
             LogFormat::Auto => "auto",
@@ -213,6 +247,41 @@ fn positive_duration(text: &str) -> Result<Duration, String> {
 fn timer(text: &str) -> Result<Duration, String> {
     let value = parse_duration(text)?;
     if value < Duration::from_secs(1) { Err(format!("`{text}` must be at least 1s")) } else { Ok(value) }
+}
+
+/// The words of a setting and what they mean.
+type Words<T> = &'static [(&'static str, T)];
+
+const DUPLICATES: Words<Duplicates> = &[
+    ("reject", Duplicates::Reject),
+    ("ignore", Duplicates::Ignore),
+    ("replace", Duplicates::Replace),
+    ("versions", Duplicates::Versions),
+];
+
+const OTHER_PATIENT: Words<OtherPatient> =
+    &[("accept", OtherPatient::Accept), ("warn", OtherPatient::Warn), ("reject", OtherPatient::Reject)];
+
+fn one_of<T: Copy>(text: &str, words: Words<T>) -> Result<T, String> {
+    words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
+        let known: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
+        format!("`{text}` must be one of {}", known.join(", "))
+    })
+}
+
+fn name_of<T: PartialEq>(value: &T, words: Words<T>) -> Option<String> {
+    words.iter().find(|(_, known)| known == value).and_then(|(word, _)| quoted(word))
+}
+
+/// Texts between commas or blanks; the file may have them as an array too.
+#[allow(clippy::unnecessary_wraps, reason = "the shape of a column of the table")]
+fn list(text: &str) -> Result<Vec<String>, String> {
+    let words = text.split([',', ' ', '\t', '\n']).filter(|word| !word.is_empty());
+    Ok(words.map(str::to_owned).collect())
+}
+
+fn show_list(value: &impl AsRef<[String]>) -> Option<String> {
+    plain(&toml::Value::from(value.as_ref().to_vec()))
 }
 
 fn log_format(text: &str) -> Result<LogFormat, String> {

@@ -66,8 +66,9 @@ pub fn attribute_set(header: &Header, wanted: impl Fn(Tag) -> bool) -> Attribute
     set.build()
 }
 
-/// Appends stored metadata with the base before each BulkDataURI, as in `/dicom-web/studies/S/series/E/instances/I/`.
-pub fn splice_base(json: &[u8], base: &str, out: &mut Vec<u8>) {
+/// Appends stored metadata with the base before each BulkDataURI, as in `/dicom-web/studies/S/series/E/instances/I/`, and a
+/// suffix behind it, as in `?v=2`.
+pub fn splice_base(json: &[u8], base: &str, suffix: &str, out: &mut Vec<u8>) {
     out.reserve(json.len() + 4 * base.len());
     let mut copied = 0;
     for found in memchr::memmem::find_iter(json, BULK_DATA_MEMBER) {
@@ -75,6 +76,14 @@ pub fn splice_base(json: &[u8], base: &str, out: &mut Vec<u8>) {
         out.extend_from_slice(json.get(copied..end).unwrap_or(&[]));
         write_escaped(out, base);
         copied = end;
+        if !suffix.is_empty() {
+            // a path of bulk data has no quote
+            let uri = json.get(end..).unwrap_or(&[]);
+            let uri = uri.get(..memchr::memchr(b'"', uri).unwrap_or(0)).unwrap_or(&[]);
+            out.extend_from_slice(uri);
+            write_escaped(out, suffix);
+            copied += uri.len();
+        }
     }
     out.extend_from_slice(json.get(copied..).unwrap_or(&[]));
 }
@@ -629,7 +638,7 @@ mod tests {
             .push(tags::PIXEL_DATA, VR::OB, Content::Fragments);
         let metadata = write_metadata(&build.0);
         let mut json = Vec::new();
-        splice_base(&metadata.json, "/dicom-web/x/", &mut json);
+        splice_base(&metadata.json, "/dicom-web/x/", "", &mut json);
         let json: Value = serde_json::from_slice(&json).unwrap();
         let uri = |value: &Value| value["BulkDataURI"].as_str().unwrap().to_owned();
         let found = |value: &Value| {

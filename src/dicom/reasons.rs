@@ -12,6 +12,12 @@ pub enum FailureReason {
     CannotUnderstand,
     /// 0111H, duplicate SOP instance: another content is stored under this UID.
     DuplicateInstance,
+    /// 0110H, processing failure: the study is of another patient, and the settings do not allow that.
+    ProcessingFailure,
+    /// 0120H, missing attribute: one that the settings demand.
+    MissingAttribute,
+    /// 0122H, SOP class not supported: one that the settings do not list.
+    SopClassNotSupported,
 }
 
 impl FailureReason {
@@ -22,6 +28,32 @@ impl FailureReason {
             Self::OutOfResources => 0xA700,
             Self::CannotUnderstand => 0xC000,
             Self::DuplicateInstance => 0x0111,
+            Self::ProcessingFailure => 0x0110,
+            Self::MissingAttribute => 0x0120,
+            Self::SopClassNotSupported => 0x0122,
+        }
+    }
+}
+
+/// Warning Reason (0008,1196).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WarningReason {
+    /// B000H, coercion of data elements: attributes were changed by the settings.
+    Coerced,
+    /// B006H, elements discarded: what is stored stays, this one was dropped.
+    Discarded,
+    /// B007H, data set does not match: the Patient ID is not that of the study.
+    Mismatch,
+}
+
+impl WarningReason {
+    /// The number.
+    #[must_use]
+    pub fn code(self) -> u16 {
+        match self {
+            Self::Coerced => 0xB000,
+            Self::Discarded => 0xB006,
+            Self::Mismatch => 0xB007,
         }
     }
 }

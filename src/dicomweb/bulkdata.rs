@@ -23,7 +23,7 @@ use crate::http::multipart::{MultipartBody, MultipartWriter, OutgoingPart, PartH
 pub async fn bulk_data(request: HttpRequest, app: Data<App>) -> HttpResult {
     let key = path::instance(&request)?;
     let path = path::bulk_data(&request)?;
-    let row = app.retrieve.locate(&key).await?;
+    let row = app.retrieve.locate(&key, path::version(&request)?).await?;
     let value = app.retrieve.bulk(&row, &path).await?;
     match value.kind {
         BulkKind::Plain { swap } => plain(&request, &app, &row, &path, &value, swap),

@@ -23,7 +23,7 @@ const FRAMES_AT_ONCE: u32 = 1_024;
 pub async fn frames(request: HttpRequest, app: Data<App>) -> HttpResult {
     let key = path::instance(&request)?;
     let numbers = path::frames(&request)?;
-    let row = app.retrieve.locate(&key).await?;
+    let row = app.retrieve.locate(&key, path::version(&request)?).await?;
     Ok(answer(&request, &app, &row, &numbers).await?)
 }
 

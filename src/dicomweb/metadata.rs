@@ -13,7 +13,7 @@ use futures_util::stream::{self, BoxStream};
 use crate::app::App;
 use crate::catalogue::InstanceMetadata;
 use crate::dicom::json;
-use crate::dicom::uid::Scope;
+use crate::dicom::uid::Level;
 use crate::dicomweb::accept::{Accept, Resource};
 use crate::dicomweb::{path, respond, urls};
 use crate::error::{Error, Result};
@@ -27,37 +27,34 @@ pub async fn metadata(request: HttpRequest, app: Data<App>) -> HttpResult {
     let scope = path::scope(&request)?;
     let representation = Accept::of(&request).negotiate(Resource::Json)?;
     let root = urls::path(&app);
-    let mut instances = app.catalogue.metadata(&scope).boxed();
-    let first = instances.next().await.ok_or_else(|| Error::not_found(missing(&scope)))??;
-    let rows = stream::iter([Ok(first)]).chain(instances).boxed();
-    Ok(respond::ok().content_type(representation.content_type()).streaming(array(rows, root)))
-}
-
-fn missing(scope: &Scope) -> &'static str {
-    match scope {
-        Scope::Study(_) => "there is no such study",
-        Scope::Series(..) => "there is no such series",
-        Scope::Instance(_) => "there is no such instance",
-    }
+    let version = path::version(&request)?.filter(|_| scope.level() == Level::Instance);
+    let rows = app.retrieve.metadata(&scope, version).await?;
+    let suffix = version.map(|version| format!("?v={version}")).unwrap_or_default();
+    Ok(respond::ok().content_type(representation.content_type()).streaming(array(rows, root, suffix)))
 }
 
 /// The objects of `rows` as one JSON array.
-fn array(rows: BoxStream<'static, Result<InstanceMetadata>>, root: String) -> BoxStream<'static, Result<Bytes>> {
-    stream::try_unfold((rows, root, Some(b'[')), |(mut rows, root, separator)| async move {
+fn array(
+    rows: BoxStream<'static, Result<InstanceMetadata>>,
+    root: String,
+    suffix: String,
+) -> BoxStream<'static, Result<Bytes>> {
+    let start = (rows, (root, suffix), Some(b'['));
+    stream::try_unfold(start, |(mut rows, (root, suffix), separator)| async move {
         let Some(mut separator) = separator else { return Ok(None) };
         let mut out = Vec::with_capacity(CHUNK_BYTES + (32 << 10));
         while out.len() < CHUNK_BYTES {
             let Some(row) = rows.next().await else {
                 out.push(b']');
-                return Ok(Some((Bytes::from(out), (rows, root, None))));
+                return Ok(Some((Bytes::from(out), (rows, (root, suffix), None))));
             };
             let InstanceMetadata { key, json } = row?;
             out.push(separator);
             separator = b',';
             let base = format!("{root}/studies/{}/series/{}/instances/{}/", key.study, key.series, key.instance);
-            json::splice_base(&json, &base, &mut out);
+            json::splice_base(&json, &base, &suffix, &mut out);
         }
-        Ok::<_, Error>(Some((Bytes::from(out), (rows, root, Some(separator)))))
+        Ok::<_, Error>(Some((Bytes::from(out), (rows, (root, suffix), Some(separator)))))
     })
     .boxed()
 }

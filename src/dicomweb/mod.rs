@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod bulkdata;
+pub mod delete;
 pub mod frames;
 pub mod metadata;
 pub mod path;
@@ -57,10 +58,19 @@ pub static ROUTES: &[RouteSpec] = &[
         BULK_DATA,
         || web::to(self::bulkdata::bulk_data),
     ),
+    delete("/studies/{study}", "delete_study"),
+    delete("/studies/{study}/series/{series}", "delete_series"),
+    delete("/studies/{study}/series/{series}/instances/{instance}", "delete_instance"),
 ];
 
 const fn store(pattern: &'static str, handler: fn() -> Route) -> RouteSpec {
     RouteSpec { method: Method::POST, pattern, permission: Permission::Store, name: "store", clause: STORE, handler }
+}
+
+/// Not of the standard.
+const fn delete(pattern: &'static str, name: &'static str) -> RouteSpec {
+    let handler = || web::to(self::delete::delete);
+    RouteSpec { method: Method::DELETE, pattern, permission: Permission::Edit, name, clause: "", handler }
 }
 
 const fn search(pattern: &'static str, name: &'static str, handler: fn() -> Route) -> RouteSpec {

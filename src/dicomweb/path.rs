@@ -54,6 +54,15 @@ pub fn scope(request: &HttpRequest) -> Result<Scope> {
     study(request).map(Scope::Study)
 }
 
+/// The version of the instance that a URL asks for by `v`, if it does.
+pub fn version(request: &HttpRequest) -> Result<Option<u32>> {
+    let given = request.query_string().split('&').find_map(|pair| pair.strip_prefix("v="));
+    let Some(text) = given else { return Ok(None) };
+    let number = text.parse().ok().filter(|number| *number > 0);
+    let refused = || Error::bad_request(format!("the version `{}` must be a number from 1 on", shown(text)));
+    number.map(Some).ok_or_else(refused)
+}
+
 /// The frame numbers of a URL.
 pub fn frames(request: &HttpRequest) -> Result<Vec<u32>> {
     frame_list(parameter(request, FRAMES))

@@ -24,7 +24,7 @@ pub async fn retrieve(request: HttpRequest, app: Data<App>) -> HttpResult {
     let one = scope.level() == Level::Instance;
     let representation = Accept::of(&request).negotiate(Resource::Instances { one })?;
     let choices = representation.transfer_syntaxes;
-    let mut rows = app.retrieve.instances(&scope).await?;
+    let mut rows = app.retrieve.instances(&scope, path::version(&request)?).await?;
     // At least one instance must be there and fit, so that the status is right before the body begins.
     let first = next_that_fits(&mut rows, &choices).await?;
     if !representation.multipart {

@@ -130,7 +130,7 @@ impl MatchWriter {
         let base = format!("{url}/");
         for (tag, stored) in instance.picked.iter() {
             let mut json = Vec::new();
-            splice_base(stored, &base, &mut json);
+            splice_base(stored, &base, "", &mut json);
             all.push((tag, Cow::Owned(json)));
         }
         self.instance.add(Level::Instance, &instance.attributes, all);

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::archive::outcome::{InstanceOutcome, Refusal};
+use crate::archive::outcome::{InstanceOutcome, Refusal, Warning};
 use crate::dicom::uid::{InstanceKey, StudyUid};
 
 /// The answer to a storing request.
@@ -27,8 +27,8 @@ pub fn store_response(outcomes: &[InstanceOutcome], study: Option<&StudyUid>, ro
     let mut studies: Vec<&StudyUid> = study.into_iter().collect();
     for outcome in outcomes {
         match outcome {
-            InstanceOutcome::Stored { key, sop_class, already } => {
-                referenced.push(stored(key, sop_class, *already, root));
+            InstanceOutcome::Stored { key, sop_class, already, warnings } => {
+                referenced.push(stored(key, sop_class, *already, warnings, root));
                 if !studies.contains(&&key.study) {
                     studies.push(&key.study);
                 }
@@ -56,30 +56,46 @@ pub fn store_response(outcomes: &[InstanceOutcome], study: Option<&StudyUid>, ro
     StoreResponse { status, dataset: Value::Object(dataset), location }
 }
 
-/// 200 all stored; 202 some; 409 none, for reasons of their own; 503 none, but it may work later.
+/// 200 all stored and nothing to be said; 202 some, or with a warning; 409 none, for reasons of their own; 503 none, but it may work later.
 fn status(outcomes: &[InstanceOutcome]) -> u16 {
     let stored = outcomes.iter().filter(|outcome| matches!(outcome, InstanceOutcome::Stored { .. })).count();
+    let warned = outcomes
+        .iter()
+        .any(|outcome| matches!(outcome, InstanceOutcome::Stored { warnings, .. } if !warnings.is_empty()));
     let transient =
         outcomes.iter().any(|outcome| matches!(outcome, InstanceOutcome::Refused(refusal) if refusal.transient));
     match stored {
         0 if transient => 503,
         0 => 409,
-        all if all == outcomes.len() => 200,
+        all if all == outcomes.len() && !warned => 200,
         _ => 202,
     }
 }
 
 /// An instance that was there before is a success like any other; the comment is for people and our own client.
-fn stored(key: &InstanceKey, sop_class: &str, already: bool, root: &str) -> Value {
+///
+/// Warning Reason (0008,1196) has one value: of several warnings the first, and all in words.
+fn stored(key: &InstanceKey, sop_class: &str, already: bool, warnings: &[Warning], root: &str) -> Value {
     let mut item = json!({
         "00081150": uid(Some(sop_class)),
         "00081155": uid(Some(key.instance.as_str())),
         "00081190": url(&format!("{root}/studies/{}/series/{}/instances/{}", key.study, key.series, key.instance)),
     });
-    if already {
-        item["00000902"] = json!({"vr": "LO", "Value": ["already stored"]});
+    let mut comments: Vec<String> = warnings.iter().map(|warning| comment(&warning.comment)).collect();
+    if let Some(first) = warnings.first() {
+        item["00081196"] = json!({"vr": "US", "Value": [first.reason.code()]});
+    } else if already {
+        comments.push("already stored".to_owned());
+    }
+    if !comments.is_empty() {
+        item["00000902"] = json!({"vr": "LO", "Value": comments});
     }
     item
+}
+
+/// As much of a text as an LO holds.
+fn comment(text: &str) -> String {
+    text.chars().take(64).collect()
 }
 
 fn refused(refusal: &Refusal) -> Value {
@@ -91,9 +107,8 @@ fn refused(refusal: &Refusal) -> Value {
 
 /// Failure Reason (0008,1197) as a number, and in words in Error Comment (0000,0902), an LO of at most 64 characters.
 fn failure(refusal: &Refusal) -> Value {
-    let comment: String = refusal.comment.chars().take(64).collect();
     json!({
-        "00000902": {"vr": "LO", "Value": [comment]},
+        "00000902": {"vr": "LO", "Value": [comment(&refusal.comment)]},
         "00081197": {"vr": "US", "Value": [refusal.reason.code()]},
     })
 }
@@ -121,7 +136,12 @@ mod tests {
             series: SeriesUid::parse("1.2.3").unwrap(),
             instance: InstanceUid::parse("1.2.3.4").unwrap(),
         };
-        InstanceOutcome::Stored { key, sop_class: "1.2.840.10008.5.1.4.1.1.2".to_owned(), already }
+        InstanceOutcome::Stored {
+            key,
+            sop_class: "1.2.840.10008.5.1.4.1.1.2".to_owned(),
+            already,
+            warnings: Vec::new(),
+        }
     }
 
     fn refused(reason: FailureReason, sop_instance: Option<&str>) -> InstanceOutcome {

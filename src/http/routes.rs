@@ -41,6 +41,8 @@ pub enum Permission {
     Read,
     /// Store new instances.
     Store,
+    /// Delete what is stored.
+    Edit,
     /// Look after the server.
     Admin,
     /// Nothing: holds no patient data.

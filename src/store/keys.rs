@@ -49,6 +49,19 @@ impl StorageKey {
         (Self::instance(&object.instance, object.lease, object.number) == *self).then_some(object)
     }
 
+    /// What tells of a deletion when the index is lost: `deletions/{id}.json`.
+    #[must_use]
+    pub fn deletion(id: Uuid) -> Self {
+        Self(format!("deletions/{}.json", id.simple()))
+    }
+
+    /// The deletion that [`Self::deletion`] made this key of, if it did.
+    #[must_use]
+    pub fn deletion_id(&self) -> Option<Uuid> {
+        let id = Uuid::try_parse(self.0.strip_prefix("deletions/")?.strip_suffix(".json")?).ok()?;
+        (Self::deletion(id) == *self).then_some(id)
+    }
+
     /// An object that is written, read and removed to see that the store works: `probe/{id}/probe`.
     #[must_use]
     pub fn probe(id: Uuid) -> Self {

@@ -185,20 +185,29 @@ impl ObjectStorage {
         }
     }
 
+    /// Writes a small object at once; when it returns, it survives a loss of power.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Unavailable`] if the store is full or away.
+    pub async fn put(&self, key: &StorageKey, content: Bytes) -> Result<Stored> {
+        let digest = *blake3::hash(&content).as_bytes();
+        let mut upload = self.begin().await?;
+        upload.name(key.clone());
+        upload.write(content).await?;
+        let receipt = Receipt { received_at: crate::clock::unix_millis(), received_digest: digest, digest };
+        let stored = self.make_durable(vec![upload.finish(receipt).await?]).await?;
+        stored.into_iter().next().ok_or_else(|| Error::internal("an object was not stored"))
+    }
+
     /// Really touches the store: writes an object, reads it back and removes it.
     pub async fn probe(&self) -> Result<()> {
         let id = Uuid::now_v7();
         let key = StorageKey::probe(id);
         let content = Bytes::copy_from_slice(id.as_bytes());
-        let digest = *blake3::hash(&content).as_bytes();
-        let mut upload = self.begin().await?;
-        upload.name(key.clone());
-        upload.write(content.clone()).await?;
-        let receipt = Receipt { received_at: crate::clock::unix_millis(), received_digest: digest, digest };
-        let stored = self.make_durable(vec![upload.finish(receipt).await?]).await?;
+        let stored = self.put(&key, content.clone()).await?;
         let back = self.read_bytes(&key, 0..content.len() as u64).await?;
         self.remove(&key).await?;
-        stored.into_iter().for_each(Stored::keep);
+        stored.keep();
         if back == content {
             Ok(())
         } else {

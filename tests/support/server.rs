@@ -62,7 +62,11 @@ pub struct TestServer {
     binary: Binary,
     folder: TempDir,
     shared: Option<(TestDatabase, S3Server)>,
+    /// Settings by their variables.
+    settings: Settings,
 }
+
+type Settings = Vec<(&'static str, String)>;
 
 impl TestServer {
     /// Starts one. The S3 server runs on the runtime of the test, which has to be a multi-threaded one.
@@ -72,8 +76,9 @@ impl TestServer {
             BackEnds::Local => None,
             BackEnds::Shared => Some((TestDatabase::create(Backend::Postgres).await, S3Server::start().await)),
         };
-        let binary = start(&folder, shared.as_ref()).await;
-        Self { binary, folder, shared }
+        let settings = Settings::new();
+        let binary = start(&folder, shared.as_ref(), &settings).await;
+        Self { binary, folder, shared, settings }
     }
 
     /// The files in which the object store keeps objects and what belongs to them, those of unfinished uploads included.
@@ -151,14 +156,18 @@ impl TestServer {
     pub async fn run(&self, arguments: &[&str]) -> Output {
         let folder = tempfile::tempdir().unwrap();
         let mut command = command(folder.path());
-        command.args(arguments).arg("--data-dir").arg(self.data()).envs(environment(self.shared.as_ref()));
+        command
+            .args(arguments)
+            .arg("--data-dir")
+            .arg(self.data())
+            .envs(environment(self.shared.as_ref(), &self.settings));
         // the S3 server needs the threads of the runtime
         tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap()
     }
 
     /// Another process over the same index and objects.
     pub async fn another(&self) -> Binary {
-        start(&self.folder, self.shared.as_ref()).await
+        start(&self.folder, self.shared.as_ref(), &self.settings).await
     }
 
     /// Where its data are.
@@ -166,10 +175,30 @@ impl TestServer {
         self.folder.path().join("data")
     }
 
+    /// Kills the process and loses its index; the objects stay.
+    pub async fn lose_index(&mut self) {
+        self.binary.kill();
+        match &self.shared {
+            None => {
+                for file in ["index.sqlite3", "index.sqlite3-wal", "index.sqlite3-shm"] {
+                    // the last two may not be there
+                    let _ = std::fs::remove_file(self.data().join(file));
+                }
+            }
+            Some((database, _)) => database.execute("drop schema public cascade; create schema public").await,
+        }
+    }
+
     /// Kills the process and starts another in its place.
     pub async fn restart(&mut self) {
         self.binary.kill();
-        self.binary = start(&self.folder, self.shared.as_ref()).await;
+        self.binary = start(&self.folder, self.shared.as_ref(), &self.settings).await;
+    }
+
+    /// Kills the process and starts another in its place with settings, given by their variables; commands have them too.
+    pub async fn restart_with(&mut self, settings: &[(&'static str, &str)]) {
+        self.settings = settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        self.restart().await;
     }
 }
 
@@ -211,18 +240,19 @@ impl DerefMut for TestServer {
     }
 }
 
-async fn start(folder: &TempDir, shared: Option<&(TestDatabase, S3Server)>) -> Binary {
+async fn start(folder: &TempDir, shared: Option<&(TestDatabase, S3Server)>, settings: &Settings) -> Binary {
     let data = folder.path().join("data");
-    let environment = environment(shared);
+    let environment = environment(shared, settings);
     let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     Binary::start_with(&data, &environment).await
 }
 
-/// The variables that lead to back ends outside of the data folder.
-fn environment(shared: Option<&(TestDatabase, S3Server)>) -> Vec<(&'static str, String)> {
-    let Some((database, s3)) = shared else { return Vec::new() };
+/// The settings, and the variables that lead to back ends outside of the data folder.
+fn environment(shared: Option<&(TestDatabase, S3Server)>, settings: &Settings) -> Vec<(&'static str, String)> {
+    let Some((database, s3)) = shared else { return settings.clone() };
     let DatabaseUrl::Postgres(url) = &database.url else { panic!("a shared index is in PostgreSQL") };
     let mut environment: Vec<_> = s3.environment().map(|(name, value)| (name, value.to_owned())).to_vec();
+    environment.extend(settings.iter().cloned());
     environment.extend([
         ("AWS_ALLOW_HTTP", "true".to_owned()),
         ("ISOCENTER_DATABASE_URL", url.expose().to_owned()),

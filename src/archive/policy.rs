@@ -1,0 +1,75 @@
+//! What is stored at all by the operator's settings: which SOP classes, with which attributes.
+
+use std::collections::HashSet;
+
+use dicom_core::Tag;
+
+use crate::catalogue::Rules;
+use crate::config::StoreSettings;
+use crate::dicom::attributes;
+use crate::dicom::header::{Content, Header};
+use crate::dicom::reasons::FailureReason;
+use crate::dicom::uid::SopClassUid;
+use crate::error::{Error, Result};
+
+/// The settings, checked.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// What the index does with instances that do not fit to what it has.
+    pub rules: Rules,
+    /// By tag, with the name by which an answer calls it.
+    required: Vec<(Tag, String)>,
+    /// None: all.
+    sop_classes: Option<HashSet<SopClassUid>>,
+}
+
+impl Policy {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// A configuration error that names the attribute or SOP class that is none.
+    pub fn new(settings: &StoreSettings) -> Result<Self> {
+        let required = settings.required_attributes.iter().map(|text| {
+            attributes::find(text).map(|known| (known.tag, text.clone())).ok_or_else(|| {
+                Error::configuration(format!(
+                    "setting `store.required_attributes`: `{text}` is no attribute; name it by keyword (`PatientID`) or tag (`00100020`)"
+                ))
+            })
+        });
+        let class = |text: &String| {
+            SopClassUid::parse(text)
+                .map_err(|error| Error::configuration(format!("setting `store.sop_classes`: `{text}` {error}")))
+        };
+        let sop_classes = settings.sop_classes.iter().map(class).collect::<Result<HashSet<_>>>()?;
+        Ok(Self {
+            rules: Rules { duplicates: settings.duplicates, other_patient: settings.other_patient },
+            required: required.collect::<Result<_>>()?,
+            sop_classes: Some(sop_classes).filter(|classes| !classes.is_empty()),
+        })
+    }
+
+    /// Whether instances of this class are stored.
+    pub(super) fn check_class(&self, class: &SopClassUid) -> Result<(), (FailureReason, String)> {
+        match &self.sop_classes {
+            Some(classes) if !classes.contains(class) => {
+                Err((FailureReason::SopClassNotSupported, "instances of this SOP class are not stored here".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether an instance has what it must have.
+    pub(super) fn check_header(&self, header: &Header) -> Result<(), (FailureReason, String)> {
+        let missing = |tag: &Tag| {
+            header.dataset.get(*tag).is_none_or(|element| match &element.content {
+                Content::Held(_) => header.value(element).iter().all(|byte| matches!(byte, b' ' | 0)),
+                Content::Items(items) => items.is_empty(),
+                Content::Left | Content::Fragments => false,
+            })
+        };
+        match self.required.iter().find(|(tag, _)| missing(tag)) {
+            Some((_, name)) => Err((FailureReason::MissingAttribute, format!("`{name}` is missing or empty"))),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! Makes rows for objects that have none, when the index is lost or older than the objects.
+//!
+//! An object says all that its rows need, its receipt when it came, and the objects of deletions what was hidden. Of several
+//! contents under one UID they come in the order of their receipt, by the same rules as when they are stored. Instances that
+//! have rows are passed over, so a run that was cut off is continued by the next one, and servers may run beside it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use tokio::runtime::Handle;
+use uuid::Uuid;
+
+use crate::archive::delete::Told;
+use crate::archive::describe::{Describer, Object};
+use crate::archive::digest::Digest;
+use crate::archive::lease::Leases;
+use crate::archive::limits::IngestLimits;
+use crate::archive::policy::Policy;
+use crate::catalogue::{Catalogue, Deletion, Inserted, NewInstance, NotInserted, Rules};
+use crate::config::{Duplicates, OtherPatient, StoreSettings};
+use crate::dicom::header::HeaderReader;
+use crate::dicom::uid::{InstanceKey, InstanceUid, SeriesUid, StudyUid};
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::keys::{InstanceObject, StorageKey};
+use crate::store::{ObjectStorage, Receipt};
+
+/// Objects about which the index is asked at once.
+const BATCH: usize = 500;
+/// Instances whose rows are written at once.
+const ROWS: usize = 64;
+/// Largest object of a deletion: the keys of millions of objects.
+const MOST_TOLD: u64 = 1 << 30;
+/// How it is noted where a row comes from.
+const SOURCE: &str = "reindex";
+
+/// What became of an object.
+#[derive(Debug)]
+pub struct Reindexed {
+    /// Where it is.
+    pub key: StorageKey,
+    /// Its size.
+    pub bytes: u64,
+    /// How it came out.
+    pub fate: Fate,
+}
+
+/// How an object came out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It has a row now.
+    Indexed {
+        /// It is hidden, as it was deleted.
+        hidden: bool,
+        /// Nothing told whether it is whole, but for its own form.
+        without_receipt: bool,
+    },
+    /// It had one already.
+    Known,
+    /// The same content has a row: this one is left over.
+    LeftOver,
+    /// Another content has the place.
+    Different,
+    /// It does not have the bytes that were stored.
+    Damaged,
+    /// It cannot be an instance, in words.
+    Unusable(String),
+    /// The store did not hand it out.
+    Unread,
+}
+
+/// Reads the objects of an archive and writes the rows that are missing.
+pub struct Reindex {
+    shared: Arc<Shared>,
+    leases: Leases,
+    rules: Rules,
+    parallel: usize,
+}
+
+struct Shared {
+    store: ObjectStorage,
+    catalogue: Catalogue,
+    describer: Describer,
+    limits: IngestLimits,
+}
+
+/// An object that was listed.
+#[derive(Clone, Debug)]
+struct Candidate {
+    key: StorageKey,
+    bytes: u64,
+    object: InstanceObject,
+}
+
+/// An object that was read.
+struct Read {
+    candidate: Candidate,
+    row: NewInstance,
+    without_receipt: bool,
+}
+
+/// Which deletion hid an object, by its key.
+type HiddenBy = HashMap<String, Arc<Deletion>>;
+
+impl Reindex {
+    /// Prepares to read so many objects at once.
+    ///
+    /// # Errors
+    /// Never with the settings that a server accepts.
+    pub fn new(catalogue: Catalogue, store: ObjectStorage, settings: &StoreSettings, parallel: usize) -> Result<Self> {
+        let limits = IngestLimits { instance_bytes: u64::MAX, ..IngestLimits::default() };
+        // what is stored was let in: only the order of contents under one UID depends on the settings
+        let everything = StoreSettings { duplicates: settings.duplicates, ..StoreSettings::default() };
+        let describer = Describer::new(limits.metadata_bytes, limits.memory, Arc::new(Policy::new(&everything)?));
+        let leases = Leases::new(catalogue.clone(), limits.lease);
+        let duplicates = match settings.duplicates {
+            Duplicates::Ignore => Duplicates::Reject,
+            other => other,
+        };
+        let rules = Rules { duplicates, other_patient: OtherPatient::Accept };
+        Ok(Self {
+            shared: Arc::new(Shared { store, catalogue, describer, limits }),
+            leases,
+            rules,
+            parallel: parallel.max(1),
+        })
+    }
+
+    /// Reads all objects and tells of each.
+    ///
+    /// # Errors
+    /// Index or store is unavailable; what was done stays done.
+    pub async fn run(&self, mut tell: impl FnMut(Reindexed)) -> Result<()> {
+        let hidden = self.deletions().await?;
+        let mut series = pin!(by_series(self.shared.store.list("studies")));
+        while let Some(objects) = series.try_next().await? {
+            self.series(objects, &hidden, &mut tell).await?;
+        }
+        self.leases.end(true).await;
+        Ok(())
+    }
+
+    /// The deletions that objects tell of; the index knows them afterwards.
+    async fn deletions(&self) -> Result<HiddenBy> {
+        let Shared { store, catalogue, .. } = &*self.shared;
+        let mut hidden = HiddenBy::new();
+        let mut listing = store.list("deletions");
+        while let Some((key, bytes)) = listing.try_next().await? {
+            let Some(id) = key.deletion_id() else { continue };
+            let told = if bytes > MOST_TOLD { None } else { told(store, &key, bytes).await? };
+            let Some((told, deletion)) = told.and_then(|told| told.deletion(id).map(|deletion| (told, deletion)))
+            else {
+                tracing::warn!(key = key.as_str(), "what tells of a deletion cannot be read");
+                continue;
+            };
+            let named = |object: &String| {
+                let key = StorageKey::from_index(object.clone());
+                key.instance_object().map(|of| (of.instance.instance, object.clone()))
+            };
+            // those of a run that was cut off may have rows and be visible
+            catalogue.adopt(&deletion, &told.objects.iter().filter_map(named).collect::<Vec<_>>()).await?;
+            let deletion = Arc::new(deletion);
+            hidden.extend(told.objects.into_iter().map(|object| (object, Arc::clone(&deletion))));
+        }
+        Ok(hidden)
+    }
+
+    /// The objects of a series: first those that are alone under their UID, many at once, then the others in the order in which
+    /// they came.
+    async fn series(&self, objects: Vec<Candidate>, hidden: &HiddenBy, tell: &mut impl FnMut(Reindexed)) -> Result<()> {
+        let mut unknown = Vec::new();
+        for batch in objects.chunks(BATCH) {
+            unknown.extend(self.unknown(batch, tell).await?);
+        }
+        let mut of_instance: BTreeMap<InstanceUid, Vec<Candidate>> = BTreeMap::new();
+        for one in unknown {
+            of_instance.entry(one.object.instance.instance.clone()).or_default().push(one);
+        }
+        let (alone, several): (Vec<_>, Vec<_>) = of_instance.into_values().partition(|objects| objects.len() == 1);
+        let reads = stream::iter(alone.into_iter().flatten()).map(|one| self.read(one)).buffer_unordered(self.parallel);
+        let mut batches = pin!(reads.chunks(ROWS));
+        while let Some(batch) = batches.next().await {
+            self.write(batch.into_iter().collect::<Result<Vec<_>>>()?, hidden, tell).await?;
+        }
+        for objects in several {
+            let mut reads = stream::iter(objects).map(|one| self.read(one)).buffered(self.parallel);
+            let mut read = Vec::new();
+            while let Some(one) = reads.try_next().await? {
+                read.push(one);
+            }
+            read.sort_by_key(|one| match one {
+                Ok(read) => (read.row.received_at, read.candidate.object.lease, read.candidate.object.number),
+                Err(told) => (0, Uuid::nil(), told.bytes),
+            });
+            for one in read {
+                self.write(vec![one], hidden, tell).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Those of these objects that have no row and that no process is about to give one.
+    async fn unknown(&self, batch: &[Candidate], tell: &mut impl FnMut(Reindexed)) -> Result<Vec<Candidate>> {
+        let catalogue = &self.shared.catalogue;
+        // asked after the objects were listed and before their rows: whoever was about to write one has done so or still holds it
+        let leases = batch.iter().map(|one| one.object.lease).collect();
+        let held = catalogue.leases_held(&leases).await?;
+        let instances = batch.iter().map(|one| one.object.instance.instance.clone()).collect::<HashSet<_>>();
+        let named = catalogue.locations_of(&instances).await?;
+        let mut unknown = Vec::new();
+        for one in batch {
+            if named.contains(one.key.as_str()) {
+                tell(Reindexed { key: one.key.clone(), bytes: one.bytes, fate: Fate::Known });
+            } else if !held.contains(&one.object.lease) {
+                unknown.push(one.clone());
+            }
+        }
+        Ok(unknown)
+    }
+
+    /// Reads an object in a task of its own, so that several processors compute digests.
+    async fn read(&self, candidate: Candidate) -> Result<Result<Read, Reindexed>> {
+        let shared = Arc::clone(&self.shared);
+        let task = tokio::spawn(async move { shared.read(candidate).await });
+        task.await.map_err(|error| Error::internal("reading an object panicked").caused_by(error))
+    }
+
+    async fn write(
+        &self,
+        batch: Vec<Result<Read, Reindexed>>,
+        hidden: &HiddenBy,
+        tell: &mut impl FnMut(Reindexed),
+    ) -> Result<()> {
+        let mut read = Vec::new();
+        for one in batch {
+            match one {
+                Ok(one) => read.push(one),
+                Err(told) => tell(told),
+            }
+        }
+        if read.is_empty() {
+            return Ok(());
+        }
+        let catalogue = &self.shared.catalogue;
+        let lease = self.leases.current().await?;
+        let (objects, rows): (Vec<_>, Vec<_>) =
+            read.into_iter().map(|one| ((one.candidate, one.without_receipt), one.row)).unzip();
+        let inserted = catalogue.insert_instances(lease.id, self.rules, rows, catalogue.announce()).await;
+        let inserted = inserted.map_err(NotInserted::into_error)?;
+        let mut gone: HashMap<Uuid, (Arc<Deletion>, Vec<_>)> = HashMap::new();
+        for ((candidate, without_receipt), inserted) in objects.into_iter().zip(inserted) {
+            let deletion = hidden.get(candidate.key.as_str());
+            let fate = match inserted {
+                Inserted::New(_) | Inserted::Replaced(_) => {
+                    Fate::Indexed { hidden: deletion.is_some(), without_receipt }
+                }
+                Inserted::Identical => Fate::LeftOver,
+                Inserted::Different | Inserted::Ignored | Inserted::OtherPatient => Fate::Different,
+            };
+            if let (Fate::Indexed { .. }, Some(deletion)) = (&fate, deletion) {
+                let of_deletion = gone.entry(deletion.id).or_insert_with(|| (Arc::clone(deletion), Vec::new()));
+                let uid = candidate.object.instance.instance.clone();
+                of_deletion.1.push((uid, candidate.key.as_str().to_owned()));
+            }
+            tell(Reindexed { key: candidate.key, bytes: candidate.bytes, fate });
+        }
+        for (deletion, objects) in gone.into_values() {
+            catalogue.adopt(&deletion, &objects).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    async fn read(&self, candidate: Candidate) -> Result<Read, Reindexed> {
+        let told = |fate| Reindexed { key: candidate.key.clone(), bytes: candidate.bytes, fate };
+        let unread = |error: Error| {
+            tracing::warn!(key = candidate.key.as_str(), ?error, "an object cannot be read");
+            told(Fate::Unread)
+        };
+        let receipt = self.store.receipt(&candidate.key).await.map_err(unread)?;
+        let mut header = HeaderReader::new(self.limits.header);
+        let mut digest = Digest::new();
+        let mut size = 0_u64;
+        let mut refused = None;
+        let mut bytes = self.store.read(&candidate.key).await.map_err(unread)?;
+        while let Some(piece) = bytes.try_next().await.map_err(unread)? {
+            size += piece.len() as u64;
+            digest.update(&piece);
+            if refused.is_none() {
+                refused = header.push(&piece).err();
+            }
+        }
+        let digest = digest.finish();
+        if receipt.is_some_and(|receipt| receipt.digest != digest) {
+            return Err(told(Fate::Damaged));
+        }
+        if let Some(error) = refused {
+            return Err(told(Fate::Unusable(error.to_string())));
+        }
+        let described = self.describer.describe(header, &Handle::current()).await;
+        let described = described.map_err(|(_, comment)| told(Fate::Unusable(comment)))?;
+        if described.entry.key != candidate.object.instance {
+            return Err(told(Fate::Unusable("it is not the instance that its key names".to_owned())));
+        }
+        let assumed = Receipt { received_at: began(candidate.object.lease), received_digest: digest, digest };
+        let Receipt { received_at, received_digest, .. } = receipt.unwrap_or(assumed);
+        let object = Object { location: &candidate.key, size, digest, received_digest, received_at, source: SOURCE };
+        let row = described.into_row(&object);
+        Ok(Read { candidate, row, without_receipt: receipt.is_none() })
+    }
+}
+
+/// When the lease was taken under which an object was stored, in milliseconds since 1970-01-01 UTC.
+fn began(lease: Uuid) -> i64 {
+    let (seconds, nanos) = lease.get_timestamp().map_or((0, 0), |time| time.to_unix());
+    i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX).saturating_add(i64::from(nanos / 1_000_000))
+}
+
+async fn told(store: &ObjectStorage, key: &StorageKey, bytes: u64) -> Result<Option<Told>> {
+    match store.read_bytes(key, 0..bytes).await {
+        Ok(json) => Ok(serde_json::from_slice(&json).ok()),
+        Err(error) if error.kind() == ErrorKind::Unavailable => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The objects of instances, those of a series together: a listing goes folder by folder.
+fn by_series(listing: BoxStream<'static, Result<(StorageKey, u64)>>) -> BoxStream<'static, Result<Vec<Candidate>>> {
+    let candidates = listing.try_filter_map(|(key, bytes)| async move {
+        Ok(key.instance_object().map(|object| Candidate { key, bytes, object }))
+    });
+    let of = |candidate: &Candidate| -> (StudyUid, SeriesUid) {
+        let InstanceKey { study, series, .. } = &candidate.object.instance;
+        (study.clone(), series.clone())
+    };
+    stream::try_unfold((candidates.boxed().fuse(), None::<Candidate>), move |(mut candidates, first)| async move {
+        let mut together: Vec<Candidate> = first.into_iter().collect();
+        loop {
+            match candidates.try_next().await? {
+                None if together.is_empty() => return Ok(None),
+                None => return Ok(Some((together, (candidates, None)))),
+                Some(next) if together.first().is_some_and(|first| of(first) != of(&next)) => {
+                    return Ok::<_, Error>(Some((together, (candidates, Some(next)))));
+                }
+                Some(next) => together.push(next),
+            }
+        }
+    })
+    .boxed()
+}

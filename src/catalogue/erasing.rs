@@ -1,0 +1,104 @@
+//! Erasing hidden instances for good: which rows are due, and forgetting them when their objects are gone.
+
+use std::collections::BTreeSet;
+
+use super::Catalogue;
+use super::deletions::{Deletable, deletable};
+use super::dialect::Dialect;
+use super::instances::InstanceId;
+use super::sql::Statement;
+use crate::error::Result;
+
+impl Catalogue {
+    /// Takes hidden instances whose time is over, so that nothing brings them back: their objects are to be erased, and then
+    /// their rows with [`Catalogue::forget_instances`]. Those that were taken before and not forgotten come first.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is.
+    pub async fn take_erasable(&self, hidden_before: i64, most: i64) -> Result<Vec<Deletable>> {
+        let left =
+            Statement::new("select id, location from instances where hidden = 4 order by id limit $1").with(most);
+        let rows = self.database().read_all(left).await?;
+        if !rows.is_empty() {
+            return rows.iter().map(deletable).collect();
+        }
+        self.transact(move |transaction| {
+            Box::pin(async move {
+                let due = "update instances set hidden = 4 where id in (select id from instances \
+                           where hidden in (1, 2) and hidden_at <= $1 order by hidden_at limit $2) and hidden in (1, 2) \
+                           returning id, location";
+                let rows = transaction.fetch_each(vec![Statement::new(due).with(hidden_before).with(most)]).await?;
+                let taken = rows.iter().flatten().map(deletable).collect::<Result<Vec<_>>>()?;
+                Ok((!taken.is_empty(), taken))
+            })
+        })
+        .await
+    }
+
+    /// How many hidden instances' time is over, and the bytes of their objects.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is.
+    pub async fn erasable(&self, hidden_before: i64) -> Result<(u64, u64)> {
+        let count = Statement::new(
+            "select count(*), cast(coalesce(sum(size), 0) as bigint) from instances \
+             where hidden <> 0 and (hidden = 4 or (hidden in (1, 2) and hidden_at <= $1))",
+        );
+        let row = self.database().read_optional(count.with(hidden_before)).await?;
+        row.map_or(Ok((0, 0)), |row| Ok((row.count(0)?, row.count(1)?)))
+    }
+
+    /// Forgets instances whose objects are erased, and the series and studies of which nothing is left.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is.
+    pub async fn forget_instances(&self, instances: &[InstanceId]) -> Result<()> {
+        let ids: Vec<i64> = instances.iter().map(|id| id.0).collect();
+        let dialect = self.database().dialect();
+        self.transact(move |transaction| {
+            let ids = ids.clone();
+            Box::pin(async move {
+                let any = dialect.any(1);
+                let blocks =
+                    Statement::new(format!("delete from frame_blocks where instance_id {any}")).with(ids.clone());
+                let text = format!("delete from instances where id {any} and hidden = 4 returning series_id, study_id");
+                let gone = transaction.fetch_each(vec![blocks, Statement::new(text).with(ids)]).await?;
+                let mut series = BTreeSet::new();
+                let mut studies = BTreeSet::new();
+                for row in gone.iter().flatten() {
+                    series.insert(row.integer(0)?);
+                    studies.insert(row.integer(1)?);
+                }
+                transaction.fetch_each(forget_empty(dialect, series, studies)).await?;
+                Ok((true, ()))
+            })
+        })
+        .await
+    }
+}
+
+/// The rows of a series of ids that hold nothing any more. A count of none is looked at under the lock of the row: whoever stores
+/// counts first.
+fn forget_empty(dialect: Dialect, series: BTreeSet<i64>, studies: BTreeSet<i64>) -> Vec<Statement> {
+    let any = dialect.any(1);
+    let series: Vec<i64> = series.into_iter().collect();
+    let studies: Vec<i64> = studies.into_iter().collect();
+    vec![
+        Statement::new(format!(
+            "delete from series where id {any} and instance_count = 0 \
+             and not exists (select 1 from instances where series_id = series.id)"
+        ))
+        .with(series.clone()),
+        // the dictionary of a series has its id
+        Statement::new(format!(
+            "delete from metadata_dictionaries where id {any} \
+             and not exists (select 1 from series where series.id = metadata_dictionaries.id)"
+        ))
+        .with(series),
+        Statement::new(format!(
+            "delete from studies where id {any} and instance_count = 0 \
+             and not exists (select 1 from series where study_id = studies.id)"
+        ))
+        .with(studies),
+    ]
+}

@@ -1,0 +1,142 @@
+//! `isocenter reindex`: makes a lost index anew from the objects.
+
+use std::collections::BTreeMap;
+
+use indicatif::{DecimalBytes, HumanCount};
+use serde_json::{Map, Value, json};
+
+use super::opened::{Index, Opened, over_archive};
+use super::watch::{Listing, Watch, many};
+use super::{Outcome, Places};
+use crate::archive::reindex::{Fate, Reindex, Reindexed};
+use crate::error::Result;
+
+/// Make a lost index anew from the objects alone.
+///
+/// Every object that no row names is read, compared with its digest, and gets its rows; instances that have rows are passed over.
+/// So a run that was cut off is continued by the next one, and an index that is older than the objects is brought up to date.
+/// What was deleted stays deleted. Without an index one is made. Servers may run meanwhile; they find what is indexed already.
+///
+/// Of several contents under one SOP Instance UID that are not known to be deleted, the setting `store.duplicates` tells which
+/// one counts: with `reject` and `ignore` the first that was received, with `replace` and `versions` the last.
+///
+/// Each object that gets no row is a line: why, and its storage key. With --json the output is one object: `objects`, then how
+/// many came out how.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  isocenter reindex                             the archive in ./isocenter-data
+  isocenter reindex --data-dir /srv/dicom --parallel 8
+  isocenter reindex --database-url postgres://me@db/isocenter --storage-url s3://bucket/prefix
+
+Exit status: 0 all well, 1 some objects got no row, 2 usage or settings.")]
+pub(super) struct ReindexArgs {
+    #[command(flatten)]
+    places: Places,
+    /// Objects that are read at once
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    parallel: u8,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Reads all objects.
+pub(super) fn run(args: &ReindexArgs) -> Result<Outcome> {
+    over_archive(&args.places, Index::Made, async |opened| reindex(opened, args).await)
+}
+
+async fn reindex(opened: &Opened, args: &ReindexArgs) -> Result<Outcome> {
+    let (catalogue, store) = (opened.catalogue.clone(), opened.store.clone());
+    let reindex = Reindex::new(catalogue, store, &opened.config.store, usize::from(args.parallel))?;
+    let mut report = Report::default();
+    let mut listing = Listing::begin(Watch::new("objects", None), args.json, "objects");
+    let ran = reindex
+        .run(|one| {
+            report.add(&one);
+            if let Some(problem) = problem(&one.fate) {
+                let key = one.key.as_str();
+                listing.item(|| format!("{problem}: {key}"), || json!({ "problem": problem, "key": key }));
+            }
+            listing.watch.show(report.objects, report.bytes);
+        })
+        .await;
+    listing.end(&report.to_text(ran.is_ok()), &report.to_json(ran.is_ok()));
+    ran?;
+    Ok(if report.failed() == 0 { Outcome::Done } else { Outcome::SomeFailed })
+}
+
+/// How an object came out: as a text and in JSON.
+fn kind(fate: &Fate) -> (&'static str, &'static str) {
+    match fate {
+        Fate::Indexed { hidden: false, .. } => ("indexed", "indexed"),
+        Fate::Indexed { hidden: true, .. } => ("indexed as deleted", "deleted"),
+        Fate::Known => ("known already", "known"),
+        Fate::LeftOver => ("left over", "left_over"),
+        Fate::Different => ("of another content", "different"),
+        Fate::Damaged => ("damaged", "damaged"),
+        Fate::Unusable(_) => ("unusable", "unusable"),
+        Fate::Unread => ("not read", "unread"),
+    }
+}
+
+const FAILURES: [&str; 4] = ["different", "damaged", "unusable", "unread"];
+
+/// What is to be said of an object, if anything.
+fn problem(fate: &Fate) -> Option<String> {
+    match fate {
+        Fate::Indexed { .. } | Fate::Known => None,
+        Fate::LeftOver => Some("left over, `isocenter sweep --full` removes it".to_owned()),
+        Fate::Different => Some("another content is indexed under its UID".to_owned()),
+        Fate::Damaged => Some("damaged: it has other bytes than were stored".to_owned()),
+        Fate::Unusable(why) => Some(why.clone()),
+        Fate::Unread => Some("the object store did not hand it out".to_owned()),
+    }
+}
+
+/// The figures.
+#[derive(Default)]
+struct Report {
+    objects: u64,
+    bytes: u64,
+    without_receipt: u64,
+    /// By name in JSON: text and count.
+    fates: BTreeMap<&'static str, (&'static str, u64)>,
+}
+
+impl Report {
+    fn add(&mut self, one: &Reindexed) {
+        self.objects += 1;
+        self.bytes = self.bytes.saturating_add(one.bytes);
+        self.without_receipt += u64::from(matches!(one.fate, Fate::Indexed { without_receipt: true, .. }));
+        let (text, name) = kind(&one.fate);
+        self.fates.entry(name).or_insert((text, 0)).1 += 1;
+    }
+
+    fn failed(&self) -> u64 {
+        FAILURES.iter().filter_map(|name| self.fates.get(name)).map(|(_, count)| count).sum()
+    }
+
+    fn to_text(&self, complete: bool) -> String {
+        let fates: Vec<String> =
+            self.fates.values().map(|(text, count)| format!("{} {text}", HumanCount(*count))).collect();
+        let fates = if fates.is_empty() { String::new() } else { format!(": {}", fates.join(", ")) };
+        let unproven = match self.without_receipt {
+            0 => String::new(),
+            count => format!("; of {} nothing tells the digest", many(count, "object", "objects")),
+        };
+        let rest = if complete { "" } else { "; it did not come to its end, run it again" };
+        format!("{}, {}{fates}{unproven}{rest}", many(self.objects, "object", "objects"), DecimalBytes(self.bytes))
+    }
+
+    fn to_json(&self, complete: bool) -> Map<String, Value> {
+        let mut fields = Map::new();
+        fields.insert("read".to_owned(), json!(self.objects));
+        fields.insert("bytes".to_owned(), json!(self.bytes));
+        for (name, (_, count)) in &self.fates {
+            fields.insert((*name).to_owned(), json!(count));
+        }
+        fields.insert("without_receipt".to_owned(), json!(self.without_receipt));
+        fields.insert("complete".to_owned(), json!(complete));
+        fields
+    }
+}

@@ -1,0 +1,84 @@
+//! `isocenter restore`: takes back deletes.
+
+use std::fmt::Write as _;
+
+use indicatif::HumanCount;
+
+use super::opened::{Index, Opened, over_archive};
+use super::watch::many;
+use super::{Outcome, Places, print};
+use crate::archive::delete;
+use crate::catalogue::Deletion;
+use crate::dicom::uid::StudyUid;
+use crate::error::{Error, Result};
+
+/// Take back the delete of a study, a series or an instance.
+///
+/// That can be done until what was deleted is erased (`store.undo_window`, 7 days unless set otherwise). Instances that were
+/// stored again since stay as they are now. All deletes of the UID are taken back, the latest first. Servers may run meanwhile.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  isocenter restore 1.2.840.113619.2.55.3       a study, series or instance of the archive in ./isocenter-data
+  isocenter restore --list 1.2.840.113619.2.55.3
+  isocenter restore --database-url postgres://me@db/isocenter --storage-url s3://bucket/prefix 1.2.3
+
+Exit status: 0 all well, 1 something could not be taken back, 2 usage or settings.")]
+pub(super) struct RestoreArgs {
+    #[command(flatten)]
+    places: Places,
+    /// Study, Series or SOP Instance UIDs as they were deleted
+    #[arg(required = true, value_name = "UID")]
+    uids: Vec<String>,
+    /// Restore nothing, only tell which deletes there are and how much of each could be taken back
+    #[arg(long)]
+    list: bool,
+}
+
+/// Takes back.
+pub(super) fn run(args: &RestoreArgs) -> Result<Outcome> {
+    for uid in &args.uids {
+        // all three levels have the same form
+        StudyUid::parse(uid).map_err(|error| Error::bad_request(format!("`{uid}` {error}")))?;
+    }
+    over_archive(&args.places, Index::Existing, async |opened| restore(opened, args).await)
+}
+
+async fn restore(opened: &Opened, args: &RestoreArgs) -> Result<Outcome> {
+    let mut outcome = Outcome::Done;
+    for uid in &args.uids {
+        let deletions = opened.catalogue.deletions_of(uid).await?;
+        if deletions.is_empty() {
+            print(&format!("{uid}: no delete of it is known\n"));
+            outcome = Outcome::SomeFailed;
+        }
+        for deletion in deletions {
+            let (line, done) = take_back(opened, uid, &deletion, args.list).await?;
+            print(&line);
+            if !done {
+                outcome = Outcome::SomeFailed;
+            }
+        }
+    }
+    Ok(outcome)
+}
+
+/// The line about a deletion, and whether all is well.
+async fn take_back(opened: &Opened, uid: &str, deletion: &Deletion, list: bool) -> Result<(String, bool)> {
+    let restorable = opened.catalogue.restorable(deletion.id).await?;
+    let when = crate::clock::utc_text(deletion.at);
+    let mut line = format!("{uid}: deleted {when} by {}, ", super::text::printable(&deletion.who));
+    if list || restorable == 0 {
+        let _ = match restorable {
+            0 => writeln!(line, "erased"),
+            instances => writeln!(line, "{} can be taken back", many(instances, "instance", "instances")),
+        };
+        return Ok((line, list || restorable > 0));
+    }
+    let restored = delete::restore(&opened.catalogue, &opened.store, deletion.id).await?;
+    let _ = write!(line, "{} restored", many(restored.instances, "instance", "instances"));
+    if restored.taken > 0 {
+        let _ = write!(line, ", {} not, as they were stored again", HumanCount(restored.taken));
+    }
+    line.push('\n');
+    Ok((line, true))
+}

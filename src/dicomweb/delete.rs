@@ -1,0 +1,39 @@
+//! Deleting studies, series and instances: an extension that most archives have; PS3.18 has no such transaction.
+
+use actix_web::web::{Data, Query};
+use actix_web::{HttpRequest, HttpResponse};
+
+use crate::app::App;
+use crate::archive::delete;
+use crate::dicomweb::path;
+use crate::error::{Error, Result};
+use crate::http::error::HttpResult;
+
+/// Most bytes of a reason.
+const MOST_REASON: usize = 1024;
+
+/// `DELETE` of a study, a series or an instance, with an optional `reason`.
+pub async fn delete(request: HttpRequest, app: Data<App>) -> HttpResult {
+    let scope = path::scope(&request)?;
+    let reason = reason(request.query_string())?;
+    let peer = request.peer_addr().map_or_else(|| "unknown".to_owned(), |peer| peer.ip().to_string());
+    delete::delete(&app.catalogue, &app.store, &scope, &format!("http {peer}"), &reason).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// The one parameter that there is. Another one may mean less than everything, so it is not passed over.
+fn reason(query: &str) -> Result<String> {
+    let mut reason = String::new();
+    let pairs = Query::<Vec<(String, String)>>::from_query(query);
+    let pairs = pairs.map_err(|_| Error::bad_request("the query is not well-formed; it may have a `reason`"))?;
+    for (name, value) in pairs.into_inner() {
+        if name != "reason" {
+            return Err(Error::bad_request("the only parameter of a delete is `reason`"));
+        }
+        reason = value;
+    }
+    if reason.len() > MOST_REASON {
+        return Err(Error::bad_request(format!("the `reason` has more than {MOST_REASON} bytes")));
+    }
+    Ok(reason)
+}

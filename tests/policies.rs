@@ -1,0 +1,227 @@
+//! What the settings say of instances that are stored: duplicates, other patients, required attributes, SOP classes.
+
+use dicom_core::VR;
+use serde_json::{Value, json};
+
+use crate::support::binary::{Answer, JSON, number};
+use crate::support::generate::{Elements, Syntax, Value as Pixels};
+use crate::support::server::{TestServer, on_both_stacks};
+use crate::verify::is_clean;
+
+on_both_stacks!(
+    a_different_instance_under_a_known_uid_is_treated_as_the_settings_say,
+    older_versions_stay_readable_by_their_number,
+    a_replacement_may_lie_in_another_study_and_the_counters_follow,
+    a_replaced_instance_shows_its_new_attributes_everywhere,
+    twenty_clients_that_replace_one_instance_leave_one_visible,
+    another_patient_is_stored_with_a_warning_unless_the_settings_say_otherwise,
+    an_instance_must_have_the_required_attributes_and_an_accepted_class,
+);
+
+const ANY: &str = "application/dicom; transfer-syntax=*";
+const PATH: &str = "/studies/1.2.1/series/1.2.1.1/instances/1.2.1.1.1";
+const DUPLICATES: &str = "ISOCENTER_STORE_DUPLICATES";
+const OTHER_PATIENT: &str = "ISOCENTER_STORE_OTHER_PATIENT";
+
+/// An instance of a study by the content of its pixels.
+fn of_study(study: &str, pixel: u8) -> Elements {
+    Elements::ct(study, &format!("{study}.1"), "1.2.1.1.1").with(
+        0x7fe0,
+        0x0010,
+        VR::OW,
+        Pixels::Bytes(vec![pixel; 2048]),
+    )
+}
+
+fn ct(pixel: u8) -> Vec<u8> {
+    of_study("1.2.1", pixel).part10(Syntax::Explicit)
+}
+
+/// Status, warnings and failures.
+type Told = (u16, Vec<u64>, Vec<u16>);
+
+fn told(answer: &Answer) -> Told {
+    let json = answer.json();
+    let stored = json["00081199"]["Value"].as_array().cloned().unwrap_or_default();
+    let warnings = stored.iter().filter_map(|item| item["00081196"]["Value"][0].as_u64()).collect();
+    (answer.status, warnings, answer.failure_reasons())
+}
+
+async fn a_different_instance_under_a_known_uid_is_treated_as_the_settings_say(mut server: TestServer) {
+    assert_eq!(server.store(&[ct(0)]).await.status, 200);
+    let cases: [(&str, Told, u8, usize); 4] = [
+        ("reject", (409, vec![], vec![0x0111]), 0, 1),
+        ("ignore", (202, vec![0xB006], vec![]), 0, 1),
+        ("replace", (200, vec![], vec![]), 3, 2),
+        ("versions", (200, vec![], vec![]), 4, 3),
+    ];
+    for (number, (policy, expected, visible, objects)) in (1..).zip(cases) {
+        server.restart_with(&[(DUPLICATES, policy)]).await;
+        let answer = server.store(&[ct(number)]).await;
+        assert_eq!(told(&answer), expected, "{policy}");
+        assert!(server.read(PATH, ANY).await.body == ct(visible), "{policy}");
+        assert_eq!(server.instances_counted().await, 1, "{policy}");
+        assert_eq!(server.keys_when(objects).await.len(), objects, "{policy}");
+        // the same again is no other
+        let again = server.store(&[ct(visible)]).await;
+        assert_eq!(
+            (again.status, again.json()["00081199"]["Value"][0]["00000902"]["Value"][0].clone()),
+            (200, json!("already stored"))
+        );
+        is_clean(&server).await;
+    }
+    // within a request nobody can tell which of two is meant
+    let both = server.store(&[ct(5), ct(6)]).await;
+    assert_eq!(told(&both), (202, vec![], vec![0x0111]));
+    assert!(server.read(PATH, ANY).await.body == ct(5));
+}
+
+async fn older_versions_stay_readable_by_their_number(mut server: TestServer) {
+    server.restart_with(&[(DUPLICATES, "versions")]).await;
+    for pixel in [1, 2, 3] {
+        assert_eq!(server.store(&[ct(pixel)]).await.status, 200);
+    }
+    for pixel in [1_u8, 2, 3] {
+        let read = server.read(&format!("{PATH}?v={pixel}"), ANY).await;
+        assert_eq!(read.status, 200, "{pixel}");
+        assert!(read.body == ct(pixel));
+        let frame = server.read(&format!("{PATH}/frames/1?v={pixel}"), "application/octet-stream").await;
+        assert!(frame.body.iter().all(|byte| *byte == pixel));
+        // the metadata of a version lead to its own bulk data
+        let metadata = server.read(&format!("{PATH}/metadata?v={pixel}"), JSON).await.json();
+        let uri = metadata[0]["7FE00010"]["BulkDataURI"].as_str().unwrap().to_owned();
+        assert!(uri.ends_with(&format!("?v={pixel}")), "{uri}");
+        let bulk = server.read(&server.url(&uri), "application/octet-stream").await;
+        assert_eq!(bulk.status, 200);
+        assert!(bulk.body.iter().all(|byte| *byte == pixel));
+    }
+    assert!(server.read(PATH, ANY).await.body == ct(3));
+    for (version, status) in [("4", 404), ("0", 400), ("x", 400), ("-1", 400)] {
+        assert_eq!(server.read(&format!("{PATH}?v={version}"), ANY).await.status, status, "{version}");
+    }
+    // a delete takes all of them, and gives all of them back
+    assert_eq!(server.send("DELETE", PATH, &[], "").await.status, 204);
+    for version in [1, 2, 3] {
+        assert_eq!(server.read(&format!("{PATH}?v={version}"), ANY).await.status, 410);
+    }
+    let restored = server.run(&["restore", "1.2.1.1.1"]).await;
+    assert!(String::from_utf8_lossy(&restored.stdout).contains("3 instances restored"));
+    assert!(server.read(PATH, ANY).await.body == ct(3));
+    assert!(server.read(&format!("{PATH}?v=1"), ANY).await.body == ct(1));
+    is_clean(&server).await;
+}
+
+async fn a_replacement_may_lie_in_another_study_and_the_counters_follow(mut server: TestServer) {
+    server.restart_with(&[(DUPLICATES, "replace")]).await;
+    let other = Elements::ct("1.2.1", "1.2.1.1", "1.2.1.1.2").part10(Syntax::Explicit);
+    assert_eq!(server.store(&[ct(1), other]).await.status, 200);
+    assert_eq!(server.store(&[of_study("1.2.5", 2).part10(Syntax::Explicit)]).await.status, 200);
+    let counts = async |study: &str| {
+        let found = server.search(&format!("/studies?StudyInstanceUID={study}")).await;
+        found.first().map(|study| (number(study, "00201206"), number(study, "00201208")))
+    };
+    assert_eq!((counts("1.2.1").await, counts("1.2.5").await), (Some((1, 1)), Some((1, 1))));
+    assert_eq!(server.read(PATH, ANY).await.status, 404);
+    assert_eq!(server.read("/studies/1.2.5/series/1.2.5.1/instances/1.2.1.1.1", ANY).await.status, 200);
+    // what replaces the last instance of a study leaves none
+    let last = Elements::ct("1.2.6", "1.2.6.1", "1.2.1.1.2").part10(Syntax::Explicit);
+    assert_eq!(server.store(&[last]).await.status, 200);
+    assert_eq!(counts("1.2.1").await, None);
+    assert_eq!(server.search("/series").await.len(), 2);
+    is_clean(&server).await;
+}
+
+async fn a_replaced_instance_shows_its_new_attributes_everywhere(mut server: TestServer) {
+    server.restart_with(&[(DUPLICATES, "replace")]).await;
+    assert_eq!(server.store(&[ct(1)]).await.status, 200);
+    let corrected = of_study("1.2.1", 1)
+        .text(0x0010, 0x0020, VR::LO, "CORRECTED")
+        .text(0x0010, 0x0010, VR::PN, "New^Name")
+        .text(0x0008, 0x103e, VR::LO, "new series");
+    assert_eq!(server.store(&[corrected.part10(Syntax::Explicit)]).await.status, 200);
+    assert_eq!(server.search("/studies?PatientID=CORRECTED&PatientName=New*").await.len(), 1);
+    let series = server.search("/studies/1.2.1/series").await.remove(0);
+    assert_eq!(series["0008103E"]["Value"][0], "new series");
+    let metadata = server.read(&format!("{PATH}/metadata"), JSON).await.json();
+    assert_eq!(metadata[0]["00100020"]["Value"][0], "CORRECTED");
+}
+
+async fn twenty_clients_that_replace_one_instance_leave_one_visible(mut server: TestServer) {
+    for (policy, statuses, versions) in [("replace", 200, 21), ("reject", 409, 1)] {
+        server.restart_with(&[(DUPLICATES, policy)]).await;
+        let path = if policy == "replace" { "1.2.1" } else { "1.2.7" };
+        let file = |pixel| {
+            let instance = format!("{path}.1.1");
+            Elements::ct(path, &format!("{path}.1"), &instance)
+                .with(0x7fe0, 0x0010, VR::OW, Pixels::Bytes(vec![pixel; 2048]))
+                .part10(Syntax::Explicit)
+        };
+        assert_eq!(server.store(&[file(0)]).await.status, 200);
+        let files: Vec<_> = (1..=20).map(file).collect();
+        let stores = files.iter().map(|file| server.store(std::slice::from_ref(file)));
+        for answer in futures_util::future::join_all(stores).await {
+            assert_eq!(answer.status, statuses, "{policy}: {}\n{}", answer.text(), server.log());
+        }
+        let visible = server.read(&format!("/studies/{path}/series/{path}.1/instances/{path}.1.1"), ANY).await.body;
+        assert!(files.contains(&visible) || (policy == "reject" && visible == file(0)), "{policy}");
+        let mut index = server.index().await;
+        let query = format!(
+            "select cast(version as text) from instances where sop_instance_uid = '{path}.1.1' order by version"
+        );
+        let stored = index.query(&query).await;
+        assert_eq!(stored.len(), versions, "{policy}: {stored:?}");
+        assert_eq!(server.search(&format!("/studies/{path}/instances")).await.len(), 1);
+        is_clean(&server).await;
+    }
+}
+
+async fn another_patient_is_stored_with_a_warning_unless_the_settings_say_otherwise(mut server: TestServer) {
+    let of = |instance: u32, patient: &str| {
+        let ct = Elements::ct("1.2.1", "1.2.1.1", &format!("1.2.1.1.{instance}"));
+        ct.text(0x0010, 0x0020, VR::LO, patient).part10(Syntax::Explicit)
+    };
+    assert_eq!(told(&server.store(&[of(1, "A"), of(2, "A ")]).await), (200, vec![], vec![]));
+    assert_eq!(told(&server.store(&[of(3, "B")]).await), (202, vec![0xB007], vec![]));
+    assert_eq!(told(&server.store(&[of(4, "A"), of(5, "")]).await), (202, vec![0xB007], vec![]));
+    server.restart_with(&[(OTHER_PATIENT, "reject")]).await;
+    assert_eq!(told(&server.store(&[of(6, "A"), of(7, "B")]).await), (202, vec![], vec![0x0110]));
+    assert_eq!(told(&server.store(&[of(7, "B")]).await), (409, vec![], vec![0x0110]));
+    // of a new study the first one counts
+    let new = |instance: u32, patient: &str| {
+        let ct = Elements::ct("1.2.3", "1.2.3.1", &format!("1.2.3.1.{instance}"));
+        ct.text(0x0010, 0x0020, VR::LO, patient).part10(Syntax::Explicit)
+    };
+    let answer = server.store(&[new(2, "X"), new(1, "Y"), new(3, "X")]).await;
+    assert_eq!(told(&answer), (202, vec![], vec![0x0110]));
+    assert_eq!(server.search("/studies/1.2.3/instances").await.len(), 2);
+    server.restart_with(&[(OTHER_PATIENT, "accept")]).await;
+    assert_eq!(told(&server.store(&[of(7, "B")]).await), (200, vec![], vec![]));
+    assert_eq!(server.search("/studies/1.2.1/instances").await.len(), 7);
+    is_clean(&server).await;
+}
+
+async fn an_instance_must_have_the_required_attributes_and_an_accepted_class(mut server: TestServer) {
+    const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
+    server
+        .restart_with(&[
+            ("ISOCENTER_STORE_REQUIRED_ATTRIBUTES", "PatientID, 00080020"),
+            ("ISOCENTER_STORE_SOP_CLASSES", CT),
+        ])
+        .await;
+    let ct = |instance: u32| Elements::ct("1.2.1", "1.2.1.1", &format!("1.2.1.1.{instance}"));
+    let full = |instance| ct(instance).text(0x0010, 0x0020, VR::LO, "A").text(0x0008, 0x0020, VR::DA, "20260101");
+    let files = [
+        full(1),
+        full(2).without(0x0010, 0x0020),
+        full(3).text(0x0010, 0x0020, VR::LO, ""),
+        full(4).without(0x0008, 0x0020),
+        full(5).text(0x0008, 0x0016, VR::UI, "1.2.840.10008.5.1.4.1.1.4"),
+    ];
+    let files: Vec<_> = files.iter().map(|file| file.part10(Syntax::Explicit)).collect();
+    let answer = server.store(&files).await;
+    assert_eq!(told(&answer), (202, vec![], vec![0x0120, 0x0120, 0x0120, 0x0122]));
+    let failed: Vec<Value> = answer.json()["00081198"]["Value"].as_array().unwrap().clone();
+    assert_eq!(failed[0]["00000902"]["Value"][0], "`PatientID` is missing or empty");
+    assert_eq!(server.objects(), 1);
+    is_clean(&server).await;
+}

@@ -1,0 +1,248 @@
+//! `isocenter reindex`: the index is made anew from the objects alone.
+
+use dicom_core::VR;
+use isocenter::store::keys::StorageKey;
+use serde_json::Value;
+
+use crate::support::binary::JSON;
+use crate::support::generate::{Elements, Syntax, Value as Pixels};
+use crate::support::server::{TestServer, on_both_stacks};
+use crate::verify::{is_clean, put, report};
+
+on_both_stacks!(
+    a_lost_index_is_made_anew_and_answers_as_before,
+    what_was_deleted_stays_deleted_and_can_still_be_taken_back,
+    of_several_contents_the_settings_tell_which_one_counts,
+    a_run_that_was_cut_off_is_continued,
+    what_is_damaged_is_named_and_gets_no_row,
+    objects_of_uploads_under_way_are_left_alone,
+);
+
+const ANY: &str = "application/dicom; transfer-syntax=*";
+
+fn ct(study: u32, series: u32, instance: u32) -> Elements {
+    let study = format!("1.2.{study}");
+    let series = format!("{study}.{series}");
+    let pixels = Pixels::Bytes(vec![u8::try_from(instance).unwrap(); 2048]);
+    Elements::ct(&study, &series, &format!("{series}.{instance}"))
+        .text(0x0010, 0x0020, VR::LO, &format!("P{study}"))
+        .with(0x7fe0, 0x0010, VR::OW, pixels)
+}
+
+/// Two studies of two series with six instances each, some encapsulated, some in other encodings.
+fn files() -> Vec<Vec<u8>> {
+    let mut files = Vec::new();
+    for (study, series) in [(1, 1), (1, 2), (2, 1), (2, 2)] {
+        for instance in 1..=6 {
+            let file = ct(study, series, instance);
+            files.push(match instance {
+                5 => file.encapsulated(&[&[1; 100], &[2; 50]]).part10(Syntax::JPEG),
+                6 => file.part10(Syntax::Deflated),
+                4 => file.part10(Syntax::BigEndian),
+                _ => file.part10(Syntax::Explicit),
+            });
+        }
+    }
+    files
+}
+
+/// All that the index answers, and the bytes of all instances.
+async fn answers(server: &TestServer) -> Vec<Vec<u8>> {
+    let mut answers = Vec::new();
+    for path in ["/studies?includefield=all", "/series?includefield=all", "/instances?includefield=all"] {
+        for found in server.search(path).await {
+            // their order among equals is that of the UIDs
+            let text = found.to_string().replace(&server.root(), "");
+            answers.push(text.into_bytes());
+        }
+    }
+    for found in server.search("/instances").await {
+        let uid = |tag: &str| found[tag]["Value"][0].as_str().unwrap().to_owned();
+        let path = format!("/studies/{}/series/{}/instances/{}", uid("0020000D"), uid("0020000E"), uid("00080018"));
+        for (more, accept) in [("", ANY), ("/metadata", JSON), ("/frames/1", "*/*")] {
+            let answer = server.read(&format!("{path}{more}"), accept).await;
+            assert_eq!(answer.status, 200, "{path}{more}");
+            let several = answer.content_type.starts_with("multipart/");
+            answers.push(if several { answer.parts().remove(0).body } else { answer.body });
+        }
+    }
+    answers
+}
+
+fn assert_same(now: &[Vec<u8>], before: &[Vec<u8>]) {
+    for (now, before) in now.iter().zip(before) {
+        assert!(now == before, "{}\n{}", String::from_utf8_lossy(now), String::from_utf8_lossy(before));
+    }
+    assert_eq!(now.len(), before.len());
+}
+
+/// Runs it: the exit status and the report.
+async fn reindex(server: &TestServer) -> (i32, Value) {
+    report(&server.run(&["reindex", "--json"]).await)
+}
+
+async fn a_lost_index_is_made_anew_and_answers_as_before(mut server: TestServer) {
+    assert_eq!(server.store(&files()).await.status, 200);
+    let before = answers(&server).await;
+    assert_eq!(before.len(), 2 + 4 + 24 + 24 * 3);
+    server.lose_index().await;
+    let (status, report) = reindex(&server).await;
+    assert_eq!((status, &report["indexed"], &report["read"]), (0, &24.into(), &24.into()), "{report}");
+    server.restart().await;
+    assert_same(&answers(&server).await, &before);
+    is_clean(&server).await;
+    // what is sent again is recognised
+    let again = server.store(&files()).await;
+    assert_eq!(again.status, 200);
+    assert_eq!(server.keys().await.len(), 24);
+    let (status, report) = reindex(&server).await;
+    assert_eq!((status, &report["known"]), (0, &24.into()), "{report}");
+}
+
+async fn what_was_deleted_stays_deleted_and_can_still_be_taken_back(mut server: TestServer) {
+    assert_eq!(server.store(&files()).await.status, 200);
+    for path in ["/studies/1.2.1", "/studies/1.2.2/series/1.2.2.1", "/studies/1.2.2/series/1.2.2.2/instances/1.2.2.2.1"]
+    {
+        assert_eq!(server.send("DELETE", path, &[], "").await.status, 204);
+    }
+    // deleted, and stored again
+    let again = ct(1, 1, 1).text(0x0010, 0x0020, VR::LO, "NEW").part10(Syntax::Explicit);
+    assert_eq!(server.store(std::slice::from_ref(&again)).await.status, 200);
+    let before = answers(&server).await;
+    server.lose_index().await;
+    let (status, report) = reindex(&server).await;
+    assert_eq!((status, &report["indexed"], &report["deleted"]), (0, &6.into(), &19.into()), "{report}");
+    server.restart().await;
+    assert_same(&answers(&server).await, &before);
+    for (path, status) in [
+        ("/studies/1.2.1/metadata", 200),
+        ("/studies/1.2.1/series/1.2.1.2/metadata", 410),
+        ("/studies/1.2.2/series/1.2.2.1/metadata", 410),
+        ("/studies/1.2.2/series/1.2.2.2/instances/1.2.2.2.1/metadata", 410),
+        ("/studies/1.2.2/series/1.2.2.2/instances/1.2.2.2.2/metadata", 200),
+    ] {
+        assert_eq!(server.read(path, JSON).await.status, status, "{path}");
+    }
+    let output = server.run(&["restore", "1.2.2.1"]).await;
+    assert!(String::from_utf8_lossy(&output.stdout).contains("6 instances restored"));
+    assert_eq!(server.search("/studies/1.2.2/series/1.2.2.1/instances").await.len(), 6);
+    is_clean(&server).await;
+}
+
+async fn of_several_contents_the_settings_tell_which_one_counts(mut server: TestServer) {
+    const PATH: &str = "/studies/1.2.1/series/1.2.1.1/instances/1.2.1.1.1";
+    server.restart_with(&[("ISOCENTER_STORE_DUPLICATES", "versions")]).await;
+    let contents: Vec<Vec<u8>> =
+        ["A", "B", "C"].map(|id| ct(1, 1, 1).text(0x0010, 0x0020, VR::LO, id).part10(Syntax::Explicit)).to_vec();
+    for content in &contents {
+        assert_eq!(server.store(std::slice::from_ref(content)).await.status, 200);
+    }
+    for (policy, visible, different) in [("versions", 2, 0), ("replace", 2, 0), ("reject", 0, 2)] {
+        server.lose_index().await;
+        server.restart_with(&[("ISOCENTER_STORE_DUPLICATES", policy)]).await;
+        let (status, report) = reindex(&server).await;
+        assert_eq!(status, i32::from(different > 0), "{report}");
+        assert_eq!(report["different"].as_u64().unwrap_or(0), different, "{report}");
+        assert!(server.read(PATH, ANY).await.body == contents[visible], "{policy}");
+        let first = server.read(&format!("{PATH}?v=1"), ANY).await;
+        assert_eq!(first.status, if policy == "replace" { 404 } else { 200 }, "{policy}");
+        is_clean(&server).await;
+    }
+}
+
+async fn a_run_that_was_cut_off_is_continued(mut server: TestServer) {
+    assert_eq!(server.store(&files()).await.status, 200);
+    assert_eq!(server.send("DELETE", "/studies/1.2.2/series/1.2.2.1", &[], "").await.status, 204);
+    let before = answers(&server).await;
+    server.lose_index().await;
+    assert_eq!(reindex(&server).await.0, 0);
+    // as it would be had it been cut off: some rows are missing, and what was deleted is not hidden yet
+    let mut index = server.index().await;
+    for text in [
+        "delete from instances where sop_instance_uid like '1.2.1.2.%'",
+        "delete from series where series_uid = '1.2.1.2'",
+        "update studies set series_count = 1, instance_count = 6 where study_uid = '1.2.1'",
+        "update instances set hidden = 0, deletion_id = null where hidden = 1",
+        "delete from deletions",
+        "update series set instance_count = 6 where series_uid = '1.2.2.1'",
+        "update studies set series_count = 2, instance_count = 12 where study_uid = '1.2.2'",
+    ] {
+        index.execute(text).await;
+    }
+    let (status, report) = reindex(&server).await;
+    assert_eq!((status, &report["indexed"], &report["known"]), (0, &6.into(), &18.into()), "{report}");
+    server.restart().await;
+    assert_same(&answers(&server).await, &before);
+    is_clean(&server).await;
+}
+
+async fn what_is_damaged_is_named_and_gets_no_row(mut server: TestServer) {
+    assert_eq!(server.store(&files()).await.status, 200);
+    let storage = server.storage().await;
+    let keys: Vec<String> =
+        server.keys().await.into_iter().filter(|key| key.starts_with("studies/1.2.1/1.2.1.1/")).collect();
+    let [first, second, third, ..] = keys.as_slice() else { panic!("six objects") };
+    // one with another byte, one cut, one that is of another instance, one that is nothing
+    for (key, change) in [(first, 0), (second, 1)] {
+        let key = StorageKey::from_index(key.clone());
+        let size = storage.exists(&key).await.unwrap().unwrap();
+        let mut bytes = storage.read_bytes(&key, 0..size).await.unwrap().to_vec();
+        storage.remove(&key).await.unwrap();
+        if change == 0 {
+            *bytes.last_mut().unwrap() ^= 1;
+        } else {
+            bytes.truncate(bytes.len() - 100);
+        }
+        put_raw(&server, &key, bytes).await;
+    }
+    let elsewhere = StorageKey::from_index(third.replace("1.2.1.1.3.", "1.2.1.1.33."));
+    put(&storage, &elsewhere, ct(1, 1, 3).part10(Syntax::Explicit)).await;
+    let nothing = StorageKey::from_index(third.replace("1.2.1.1.3.", "1.2.1.1.34."));
+    put(&storage, &nothing, b"nothing".to_vec()).await;
+    server.lose_index().await;
+    let (status, report) = reindex(&server).await;
+    assert_eq!(status, 1);
+    let counts = ["indexed", "damaged", "unusable"].map(|name| report[name].as_u64().unwrap_or(0));
+    assert_eq!(counts.iter().sum::<u64>(), 26, "{report}");
+    assert_eq!(counts[0], 22, "{report}");
+    let named: Vec<&str> =
+        report["objects"].as_array().unwrap().iter().map(|object| object["key"].as_str().unwrap()).collect();
+    for key in [first.as_str(), second.as_str(), elsewhere.as_str(), nothing.as_str()] {
+        assert!(named.contains(&key), "{key} is not named in {named:?}");
+    }
+    server.restart().await;
+    is_clean(&server).await;
+    // and what is sent again is stored again
+    assert_eq!(server.store(&files()).await.status, 200);
+    assert_eq!(server.instances_counted().await, 24);
+    is_clean(&server).await;
+}
+
+/// Puts bytes under a key as an accident would: what belongs to the object stays as it was.
+async fn put_raw(server: &TestServer, key: &StorageKey, bytes: Vec<u8>) {
+    let file = server.data().join("objects").join(key.as_str());
+    if file.parent().unwrap().exists() {
+        std::fs::write(file, bytes).unwrap();
+    } else {
+        // without a receipt that fits, only its form tells
+        put(&server.storage().await, key, bytes).await;
+    }
+}
+
+async fn objects_of_uploads_under_way_are_left_alone(server: TestServer) {
+    assert_eq!(server.store(&files()).await.status, 200);
+    // an object under the lease of the running server, whose row might come yet
+    let mut index = server.index().await;
+    let lease = index.query("select id from leases").await.remove(0);
+    let lease = uuid::Uuid::try_parse(&lease).unwrap();
+    let instance = isocenter::dicom::uid::InstanceKey {
+        study: isocenter::dicom::uid::StudyUid::parse("1.2.1").unwrap(),
+        series: isocenter::dicom::uid::SeriesUid::parse("1.2.1.1").unwrap(),
+        instance: isocenter::dicom::uid::InstanceUid::parse("1.2.1.1.9").unwrap(),
+    };
+    let key = StorageKey::instance(&instance, lease, 1_000_000);
+    put(&server.storage().await, &key, ct(1, 1, 9).part10(Syntax::Explicit)).await;
+    let (status, report) = reindex(&server).await;
+    assert_eq!((status, &report["known"], &report["read"]), (0, &24.into(), &24.into()), "{report}");
+    assert_eq!(server.instances_counted().await, 24);
+}
