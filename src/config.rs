@@ -8,6 +8,7 @@ mod mask;
 mod table;
 mod units;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -159,6 +160,8 @@ pub struct StoreSettings {
     pub sop_classes: Vec<String>,
     /// How long a delete can be taken back; so long the bytes are kept.
     pub undo_window: Duration,
+    /// Rules that change attributes of what is stored, in the order in which they are applied.
+    pub coercion: Vec<CoercionSetting>,
     /// How often a server removes what is to be erased and what killed processes left; zero: never.
     pub sweep_interval: Duration,
 }
@@ -171,9 +174,45 @@ impl Default for StoreSettings {
             required_attributes: Vec::new(),
             sop_classes: Vec::new(),
             undo_window: Duration::from_hours(7 * 24),
+            coercion: Vec::new(),
             sweep_interval: Duration::from_hours(1),
         }
     }
+}
+
+/// A rule that changes an attribute of what is stored.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CoercionSetting {
+    /// Its keyword or tag.
+    pub attribute: String,
+    /// What is done to it.
+    pub action: CoercionAction,
+    /// For `set`, `default` and `prefix`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// For `map`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub values: BTreeMap<String, String>,
+    /// Only where these attributes have these values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub when: BTreeMap<String, String>,
+}
+
+/// What a rule does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CoercionAction {
+    /// The attribute has the value.
+    Set,
+    /// It has the value where it has none.
+    Default,
+    /// A value that is listed becomes another.
+    Map,
+    /// A value that does not begin with it gets it in front.
+    Prefix,
+    /// It is left out.
+    Remove,
 }
 
 /// What becomes of another content under a known SOP Instance UID.

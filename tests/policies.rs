@@ -16,6 +16,7 @@ on_both_stacks!(
     twenty_clients_that_replace_one_instance_leave_one_visible,
     another_patient_is_stored_with_a_warning_unless_the_settings_say_otherwise,
     an_instance_must_have_the_required_attributes_and_an_accepted_class,
+    rules_change_attributes_and_keep_what_they_were,
 );
 
 const ANY: &str = "application/dicom; transfer-syntax=*";
@@ -224,4 +225,66 @@ async fn an_instance_must_have_the_required_attributes_and_an_accepted_class(mut
     assert_eq!(failed[0]["00000902"]["Value"][0], "`PatientID` is missing or empty");
     assert_eq!(server.objects(), 1);
     is_clean(&server).await;
+}
+
+async fn rules_change_attributes_and_keep_what_they_were(mut server: TestServer) {
+    const RULES: &str = r#"[
+        { attribute = "PatientID", action = "prefix", value = "H-", when = { Modality = "CT" } },
+        { attribute = "IssuerOfPatientID", action = "default", value = "HOSPITAL" },
+        { attribute = "InstitutionName", action = "map", values = { "Old" = "New" } },
+    ]"#;
+    server.restart_with(&[("ISOCENTER_STORE_COERCION", RULES), (OTHER_PATIENT, "reject")]).await;
+    let ct = |instance: u32| {
+        Elements::ct("1.2.1", "1.2.1.1", &format!("1.2.1.1.{instance}"))
+            .text(0x0008, 0x0060, VR::CS, "CT")
+            .text(0x0010, 0x0020, VR::LO, "A")
+            .text(0x0008, 0x0080, VR::LO, if instance == 1 { "Old" } else { "Else" })
+    };
+    let encodings = [Syntax::Explicit, Syntax::Implicit, Syntax::BigEndian, Syntax::Deflated];
+    for (instance, syntax) in (1..).zip(encodings) {
+        let file = ct(instance).part10(syntax);
+        let answer = server.store(std::slice::from_ref(&file)).await;
+        assert_eq!(told(&answer), (202, vec![0xB000], vec![]), "{syntax:?}: {}", answer.text());
+        let item = answer.json()["00081199"]["Value"][0].clone();
+        let names = item["00000902"]["Value"][0].as_str().unwrap().to_owned();
+        assert_eq!(names.contains("InstitutionName"), instance == 1, "{names}");
+        let original = &item["04000561"]["Value"][0];
+        assert_eq!(original["04000550"]["Value"][0]["00100020"]["Value"][0], "A");
+        assert_eq!(original["04000565"]["Value"][0], "COERCE");
+        let path = format!("/studies/1.2.1/series/1.2.1.1/instances/1.2.1.1.{instance}");
+        let metadata = server.read(&format!("{path}/metadata"), JSON).await.json();
+        assert_eq!(
+            (&metadata[0]["00100020"]["Value"][0], &metadata[0]["00100021"]["Value"][0]),
+            (&json!("H-A"), &json!("HOSPITAL"))
+        );
+        assert_eq!(&metadata[0]["04000561"]["Value"][0], original);
+        assert_eq!(metadata[0]["00080080"]["Value"][0], if instance == 1 { "New" } else { "Else" });
+        // pixel data are what they were
+        let plain =
+            Elements::ct("1.2.9", "1.2.9.1", &format!("1.2.9.1.{instance}")).text(0x0010, 0x0020, VR::LO, "H-B");
+        let plain = plain.text(0x0010, 0x0021, VR::LO, "I").part10(syntax);
+        assert_eq!(told(&server.store(std::slice::from_ref(&plain)).await).0, 200);
+        let frame = async |path: &str| server.read(&format!("{path}/frames/1"), "application/octet-stream").await.body;
+        let other = frame(&format!("/studies/1.2.9/series/1.2.9.1/instances/1.2.9.1.{instance}")).await;
+        assert!(frame(&path).await == other);
+        // what no rule changes is stored as it came
+        let read = server.read(&format!("/studies/1.2.9/series/1.2.9.1/instances/1.2.9.1.{instance}"), ANY).await;
+        assert!(read.body == plain || matches!(syntax, Syntax::Implicit | Syntax::BigEndian), "{syntax:?}");
+        // what is sent again is recognised by what was sent
+        let again = server.store(std::slice::from_ref(&file)).await;
+        assert_eq!(told(&again), (200, vec![], vec![]));
+    }
+    assert_eq!(server.search("/studies?PatientID=H-A").await.len(), 1);
+    let greek = ct(9).text(0x0008, 0x0005, VR::CS, "ISO_IR 126").part10(Syntax::Explicit);
+    server
+        .restart_with(&[("ISOCENTER_STORE_COERCION", "[{ attribute = 'PatientID', action = 'set', value = 'ö' }]")])
+        .await;
+    assert_eq!(told(&server.store(&[greek]).await), (409, vec![], vec![0xC000]));
+    is_clean(&server).await;
+    // the same UIDs under the same digests, from the objects alone
+    server.lose_index().await;
+    let output = server.run(&["reindex"]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+    server.restart().await;
+    assert_eq!(told(&server.store(&[ct(1).part10(Syntax::Explicit)]).await), (200, vec![], vec![]));
 }

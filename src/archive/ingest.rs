@@ -11,21 +11,22 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use tokio::runtime::Handle;
 
+use crate::archive::commit::commit;
 use crate::archive::describe::{Describer, Object};
 use crate::archive::digest::Digest;
-use crate::archive::heal;
 use crate::archive::lease::{Lease, Leases};
 use crate::archive::limits::IngestLimits;
 use crate::archive::memory::Share;
-use crate::archive::outcome::{InstanceOutcome, Refusal, Warning};
+use crate::archive::outcome::{InstanceOutcome, Refusal};
 use crate::archive::policy::Policy;
-use crate::catalogue::{Catalogue, Inserted, NewInstance, NotInserted, Patient};
+use crate::catalogue::{Catalogue, NewInstance};
 use crate::clock;
+use crate::dicom::coerce::Coercer;
 use crate::dicom::header::HeaderReader;
-use crate::dicom::reasons::{FailureReason, WarningReason};
-use crate::dicom::uid::{InstanceKey, InstanceUid, StudyUid};
+use crate::dicom::reasons::FailureReason;
+use crate::dicom::uid::{InstanceUid, StudyUid};
 use crate::error::{Error, Result};
-use crate::store::{ObjectStorage, Receipt, Staged, Stored, Upload};
+use crate::store::{ObjectStorage, Receipt, Staged, Upload};
 
 /// Bytes that the parser takes at a time: deflate makes up to a thousand times as many of them.
 const SLICE_BYTES: usize = 8 << 10;
@@ -34,13 +35,13 @@ const SLICE_BYTES: usize = 8 << 10;
 #[derive(Clone)]
 pub struct Ingest(Arc<Shared>);
 
-struct Shared {
-    catalogue: Catalogue,
-    store: ObjectStorage,
+pub(super) struct Shared {
+    pub(super) catalogue: Catalogue,
+    pub(super) store: ObjectStorage,
     limits: IngestLimits,
-    policy: Arc<Policy>,
+    pub(super) policy: Arc<Policy>,
     describer: Describer,
-    leases: Leases,
+    pub(super) leases: Leases,
     /// Commits run here, so that a client that goes away cannot stop one half-way.
     runtime: Handle,
 }
@@ -95,11 +96,13 @@ pub struct Ingestion {
 }
 
 /// A complete instance whose rows are not written yet.
-struct Prepared {
-    staged: Staged,
-    row: NewInstance,
+pub(super) struct Prepared {
+    pub(super) staged: Staged,
+    pub(super) row: NewInstance,
     /// The memory that the row takes.
-    share: Share,
+    pub(super) share: Share,
+    /// The names of the attributes that were changed.
+    pub(super) changed: Vec<String>,
 }
 
 impl Ingestion {
@@ -150,7 +153,7 @@ impl Ingestion {
         let mut reader = Reception::new(self);
         while let Some(chunk) = body.next().await {
             let chunk = chunk?;
-            if let Err(refusal) = reader.push(self, chunk).await {
+            if let Err(refusal) = reader.receive(self, chunk).await {
                 drop(reader);
                 while let Some(rest) = body.next().await {
                     rest?;
@@ -200,6 +203,8 @@ struct Reception {
     /// The memory that the header takes.
     share: Share,
     digest: Digest,
+    /// What changes attributes on the way, if the settings say so, and the digest of what came.
+    coercion: Option<Box<(Coercer, Digest)>>,
     upload: Option<Upload>,
     size: u64,
     named: bool,
@@ -214,12 +219,32 @@ impl Reception {
             header: HeaderReader::new(header),
             share: ingestion.shared.describer.memory.share(),
             digest: Digest::new(),
+            coercion: ingestion.shared.policy.coercer(header.parser).map(|coercer| Box::new((coercer, Digest::new()))),
             upload: None,
             size: 0,
             named: false,
         }
     }
 
+    /// Takes bytes as they came.
+    async fn receive(&mut self, ingestion: &Ingestion, chunk: Bytes) -> Result<(), Refusal> {
+        let Some(coercion) = &mut self.coercion else { return self.push(ingestion, chunk).await };
+        let (coercer, received) = &mut **coercion;
+        received.update(&chunk);
+        let mut pieces = Vec::new();
+        if let Err(error) = coercer.push(chunk, &mut pieces) {
+            return Err(self.refusal(FailureReason::CannotUnderstand, error.to_string()));
+        }
+        if !self.share.resize(self.header.held_bytes() + coercer.held_bytes()) {
+            return Err(Refusal::busy(self.known()));
+        }
+        for piece in pieces {
+            self.push(ingestion, piece).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes bytes as they are stored.
     async fn push(&mut self, ingestion: &Ingestion, chunk: Bytes) -> Result<(), Refusal> {
         self.size += chunk.len() as u64;
         let limit = ingestion.shared.limits.instance_bytes;
@@ -268,6 +293,20 @@ impl Reception {
     }
 
     async fn finish(mut self, ingestion: &Ingestion) -> Result<Prepared, Refusal> {
+        let (changed, received) = match self.coercion.take() {
+            None => (Vec::new(), None),
+            Some(coercion) => {
+                let (mut coercer, received) = *coercion;
+                let mut pieces = Vec::new();
+                if let Err(error) = coercer.finish(&mut pieces) {
+                    return Err(self.refusal(FailureReason::CannotUnderstand, error.to_string()));
+                }
+                for piece in pieces {
+                    self.push(ingestion, piece).await?;
+                }
+                (coercer.changed().to_vec(), Some(received.finish()))
+            }
+        };
         let known = self.known();
         let refuse = |reason, comment| Refusal { reason, comment, ..known.clone() };
         let Some(mut upload) = self.upload.take() else {
@@ -286,13 +325,13 @@ impl Reception {
             location: &location,
             size: self.size,
             digest,
-            received_digest: digest,
+            received_digest: received.unwrap_or(digest),
             received_at: ingestion.received_at,
             source: &ingestion.source,
         });
-        let receipt = Receipt { received_at: ingestion.received_at, received_digest: digest, digest };
+        let receipt = Receipt { received_at: ingestion.received_at, received_digest: row.received_digest, digest };
         match upload.finish(receipt).await {
-            Ok(staged) => Ok(Prepared { staged, row, share: self.share }),
+            Ok(staged) => Ok(Prepared { staged, row, share: self.share, changed }),
             Err(error) => Err(Refusal::unavailable(known, &error)),
         }
     }
@@ -320,143 +359,4 @@ impl Reception {
 /// A text of the file meta information, if it is a UID.
 fn uid(text: Option<&str>) -> Option<String> {
     text.and_then(|text| InstanceUid::parse(text).ok()).map(|uid| uid.to_string())
-}
-
-/// A part of a batch as its outcome names it.
-struct Part {
-    number: usize,
-    key: InstanceKey,
-    sop_class: String,
-    _share: Share,
-}
-
-/// Makes the objects of a batch durable, then writes their rows in one transaction, then tells the outcomes.
-async fn commit(shared: &Shared, lease: &Lease, batch: Vec<(usize, Prepared)>) -> Vec<(usize, InstanceOutcome)> {
-    let mut parts = Vec::with_capacity(batch.len());
-    let mut staged = Vec::with_capacity(batch.len());
-    let mut rows = Vec::with_capacity(batch.len());
-    for (number, Prepared { staged: object, row, share }) in batch {
-        let sop_class = row.entry.sop_class.to_string();
-        parts.push(Part { number, key: row.entry.key.clone(), sop_class, _share: share });
-        staged.push(object);
-        rows.push(row);
-    }
-    let coming = shared.catalogue.announce();
-    let stored = match shared.store.make_durable(staged).await {
-        Ok(stored) => stored,
-        Err(error) => {
-            // what could not be written could perhaps not be removed either
-            shared.leases.retire(lease);
-            return unavailable(parts, &error);
-        }
-    };
-    let failure = match shared.catalogue.insert_instances(lease.id, shared.policy.rules, rows, coming).await {
-        Ok(inserted) => return settle(shared, lease, parts, stored, inserted).await,
-        Err(failure) => failure,
-    };
-    if !matches!(failure, NotInserted::Failed(_)) {
-        shared.leases.retire(lease);
-    }
-    if matches!(failure, NotInserted::InDoubt(_)) {
-        // rows may name the objects, so they must stay: the sweep removes those that none names when the lease has run out
-        stored.into_iter().for_each(Stored::keep);
-    } else {
-        remove(shared, lease, stored).await;
-    }
-    unavailable(parts, &failure.into_error())
-}
-
-/// Keeps the objects that rows name now and removes the others.
-async fn settle(
-    shared: &Shared,
-    lease: &Lease,
-    parts: Vec<Part>,
-    stored: Vec<Stored>,
-    inserted: Vec<Inserted>,
-) -> Vec<(usize, InstanceOutcome)> {
-    let mut outcomes = Vec::with_capacity(parts.len());
-    let mut losers = Vec::new();
-    for ((part, object), inserted) in parts.into_iter().zip(stored).zip(inserted) {
-        let needed = match inserted {
-            Inserted::New(_) | Inserted::Replaced(_) => Ok(true),
-            Inserted::Identical => {
-                heal::takes_the_place(&shared.catalogue, &shared.store, lease, &part.key, &object).await
-            }
-            Inserted::Different | Inserted::Ignored | Inserted::OtherPatient => Ok(false),
-        };
-        match needed {
-            Ok(true) => object.keep(),
-            Ok(false) => losers.push(object),
-            Err(error) => {
-                // the row may name it: the sweep finds out
-                object.keep();
-                shared.leases.retire(lease);
-                outcomes.extend(unavailable(vec![part], &error));
-                continue;
-            }
-        }
-        outcomes.push((part.number, outcome(part, inserted)));
-    }
-    remove(shared, lease, losers).await;
-    outcomes
-}
-
-/// Removes objects that got no row.
-async fn remove(shared: &Shared, lease: &Lease, objects: Vec<Stored>) {
-    for object in objects {
-        if let Err(error) = object.remove().await {
-            tracing::warn!(lease = %lease.id, ?error, "an object without a row is left to the sweep");
-            shared.leases.retire(lease);
-        }
-    }
-}
-
-fn outcome(part: Part, inserted: Inserted) -> InstanceOutcome {
-    let Part { key, sop_class, .. } = part;
-    let stored = |already, warning: Option<(WarningReason, &str)>| InstanceOutcome::Stored {
-        key: key.clone(),
-        sop_class: sop_class.clone(),
-        already,
-        warnings: warning
-            .map(|(reason, comment)| Warning { reason, comment: comment.to_owned() })
-            .into_iter()
-            .collect(),
-    };
-    let refused = |reason, comment: &str| {
-        InstanceOutcome::Refused(Refusal {
-            sop_class: Some(sop_class.clone()),
-            sop_instance: Some(key.instance.to_string()),
-            reason,
-            comment: comment.to_owned(),
-            transient: false,
-        })
-    };
-    match inserted {
-        Inserted::New(Patient::Same) | Inserted::Replaced(Patient::Same) => stored(false, None),
-        Inserted::New(Patient::Other) | Inserted::Replaced(Patient::Other) => {
-            stored(false, Some((WarningReason::Mismatch, "the Patient ID is not that of the study")))
-        }
-        Inserted::Identical => stored(true, None),
-        Inserted::Ignored => {
-            stored(true, Some((WarningReason::Discarded, "another instance is stored under this UID and stays")))
-        }
-        Inserted::Different => {
-            refused(FailureReason::DuplicateInstance, "another instance is stored under this SOP Instance UID")
-        }
-        Inserted::OtherPatient => refused(FailureReason::ProcessingFailure, "the Patient ID is not that of the study"),
-    }
-}
-
-fn unavailable(parts: Vec<Part>, error: &Error) -> Vec<(usize, InstanceOutcome)> {
-    let refused = |part: Part| {
-        let known = Refusal {
-            sop_class: Some(part.sop_class),
-            sop_instance: Some(part.key.instance.to_string()),
-            reason: FailureReason::OutOfResources,
-            comment: String::new(),
-            transient: true,
-        };
-        (part.number, InstanceOutcome::Refused(Refusal::unavailable(known, error)))
-    };
-    parts.into_iter().map(refused).collect()
 }

@@ -1,5 +1,6 @@
 //! Use cases that several doors share: storing, retrieving, comparing index and objects. No protocol's status codes here.
 
+mod commit;
 pub mod delete;
 mod describe;
 mod digest;

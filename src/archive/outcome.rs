@@ -5,7 +5,7 @@ use crate::dicom::uid::InstanceKey;
 use crate::error::{Error, ErrorKind};
 
 /// The fate of one part of a storing request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum InstanceOutcome {
     /// Stored now, or stored before with the same content: it is in the archive, durably.
     Stored {
@@ -17,6 +17,8 @@ pub enum InstanceOutcome {
         already: bool,
         /// What is to be said about it.
         warnings: Vec<Warning>,
+        /// Where attributes were changed: the item of its Original Attributes Sequence (0400,0561) as DICOM JSON.
+        original: Option<serde_json::Value>,
     },
     /// Not stored; nothing of it is left.
     Refused(Refusal),

@@ -1,12 +1,16 @@
 //! What is stored at all by the operator's settings: which SOP classes, with which attributes.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use dicom_core::Tag;
 
 use crate::catalogue::Rules;
-use crate::config::StoreSettings;
+use crate::clock;
+use crate::config::{CoercionAction, CoercionSetting, StoreSettings};
 use crate::dicom::attributes;
+use crate::dicom::coerce::{Action, Coercer, Rule};
+use crate::dicom::events::Limits;
 use crate::dicom::header::{Content, Header};
 use crate::dicom::reasons::FailureReason;
 use crate::dicom::uid::SopClassUid;
@@ -19,6 +23,8 @@ pub struct Policy {
     pub rules: Rules,
     /// By tag, with the name by which an answer calls it.
     required: Vec<(Tag, String)>,
+    /// Rules that change attributes.
+    pub(super) coercion: Arc<[Rule]>,
     /// None: all.
     sop_classes: Option<HashSet<SopClassUid>>,
 }
@@ -43,9 +49,22 @@ impl Policy {
         let sop_classes = settings.sop_classes.iter().map(class).collect::<Result<HashSet<_>>>()?;
         Ok(Self {
             rules: Rules { duplicates: settings.duplicates, other_patient: settings.other_patient },
+            coercion: settings.coercion.iter().map(rule).collect::<Result<_>>()?,
             required: required.collect::<Result<_>>()?,
             sop_classes: Some(sop_classes).filter(|classes| !classes.is_empty()),
         })
+    }
+
+    /// What changes the attributes of an instance that comes now, if anything may.
+    pub(super) fn coercer(&self, limits: Limits) -> Option<Coercer> {
+        if self.coercion.is_empty() {
+            return None;
+        }
+        let now = clock::now();
+        let (hour, minute, second) = now.time().as_hms();
+        let (year, month, day) = (now.year(), u8::from(now.month()), now.day());
+        let at = format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}+0000");
+        Some(Coercer::new(Arc::clone(&self.coercion), limits, at))
     }
 
     /// Whether instances of this class are stored.
@@ -72,4 +91,21 @@ impl Policy {
             None => Ok(()),
         }
     }
+}
+
+fn rule(setting: &CoercionSetting) -> Result<Rule> {
+    let wrong = |what: &str| {
+        Error::configuration(format!("setting `store.coercion`: the rule for `{}`: {what}", setting.attribute))
+    };
+    let value = || setting.value.clone().ok_or_else(|| wrong("its action needs a `value`"));
+    let action = match setting.action {
+        CoercionAction::Set => Action::Set(value()?),
+        CoercionAction::Default => Action::Default(value()?),
+        CoercionAction::Prefix => Action::Prefix(value()?),
+        CoercionAction::Map if setting.values.is_empty() => return Err(wrong("its action needs `values`")),
+        CoercionAction::Map => Action::Map(setting.values.clone()),
+        CoercionAction::Remove => Action::Remove,
+    };
+    let when: Vec<(String, String)> = setting.when.clone().into_iter().collect();
+    Rule::new(&setting.attribute, action, &when).map_err(|what| wrong(&what))
 }

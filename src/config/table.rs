@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::units::{format_duration, format_size, parse_duration, parse_size};
-use super::{Config, DatabaseUrl, Duplicates, LogFormat, OtherPatient, PublicUrl, StorageUrl, masked};
+use super::{CoercionSetting, Config, DatabaseUrl, Duplicates, LogFormat, OtherPatient, PublicUrl, StorageUrl, masked};
 
 /// One setting.
 pub(super) struct Setting {
@@ -186,6 +186,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         show_list
     ),
     setting!("store.sop_classes", "ISOCENTER_STORE_SOP_CLASSES", None, store.sop_classes, list, show_list),
+    setting!("store.coercion", "ISOCENTER_STORE_COERCION", None, store.coercion, rules, show_rules),
     setting!("store.undo_window", "ISOCENTER_STORE_UNDO_WINDOW", None, store.undo_window, parse_duration, duration),
     setting!(
         "store.sweep_interval",
@@ -282,6 +283,25 @@ fn list(text: &str) -> Result<Vec<String>, String> {
 
 fn show_list(value: &impl AsRef<[String]>) -> Option<String> {
     plain(&toml::Value::from(value.as_ref().to_vec()))
+}
+
+/// Rules as TOML has them in one line.
+fn rules(text: &str) -> Result<Vec<CoercionSetting>, String> {
+    const EXPECTED: &str = "a rule has an `attribute`, an `action` (`set`, `default`, `map`, `prefix` or `remove`), and a `value`, \
+                            `values` or `when`: [{ attribute = \"PatientID\", action = \"prefix\", value = \"H-\" }]";
+    #[derive(serde::Deserialize)]
+    struct Rules {
+        rules: Vec<CoercionSetting>,
+    }
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let read = toml::from_str::<Rules>(&format!("rules = {text}"));
+    read.map(|read| read.rules).map_err(|error| format!("{}; {EXPECTED}", error.message().replace('\n', " ")))
+}
+
+fn show_rules(value: &impl AsRef<[CoercionSetting]>) -> Option<String> {
+    toml::Value::try_from(value.as_ref()).ok().map(|value| value.to_string())
 }
 
 fn log_format(text: &str) -> Result<LogFormat, String> {

@@ -19,12 +19,12 @@ pub const IMPLEMENTATION_CLASS_UID: &str = "2.25.1257885724281044194154202476678
 pub const IMPLEMENTATION_VERSION_NAME: &str = "ISOCENTER_0_1";
 
 const BITS_ALLOCATED: Tag = Tag(0x0028, 0x0100);
-const ITEM: Tag = Tag(0xFFFE, 0xE000);
-const ITEM_DELIMITER: Tag = Tag(0xFFFE, 0xE00D);
-const SEQUENCE_DELIMITER: Tag = Tag(0xFFFE, 0xE0DD);
-const UNDEFINED: u32 = u32::MAX;
+pub(super) const ITEM: Tag = Tag(0xFFFE, 0xE000);
+pub(super) const ITEM_DELIMITER: Tag = Tag(0xFFFE, 0xE00D);
+pub(super) const SEQUENCE_DELIMITER: Tag = Tag(0xFFFE, 0xE0DD);
+pub(super) const UNDEFINED: u32 = u32::MAX;
 /// The longest value with a length of 16 bits, which is even.
-const LONGEST_SHORT: u32 = 0xFFFE;
+pub(super) const LONGEST_SHORT: u32 = 0xFFFE;
 
 /// How a stored object leaves as a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +138,7 @@ impl Reencoder {
     /// The file will name this instance and, instead of the stored one, the transfer syntax of [`reencoded_syntax`].
     #[must_use]
     pub fn new(sop_class: &SopClassUid, instance: &InstanceUid, stored: &TransferSyntaxUid, limits: Limits) -> Self {
-        let writer = Writer { out: front(sop_class, instance, &reencoded_syntax(stored)), ..Writer::default() };
+        let writer = Writer::beginning(front(sop_class, instance, &reencoded_syntax(stored)));
         Self { stream: Stream::new(limits), writer }
     }
 
@@ -159,7 +159,7 @@ impl Reencoder {
 
 /// Writes the events.
 #[derive(Debug, Default)]
-struct Writer {
+pub(super) struct Writer {
     out: Vec<u8>,
     open: Value,
     /// Bits Allocated of the root and of each open item.
@@ -187,6 +187,16 @@ struct Value {
 }
 
 impl Writer {
+    /// A writer that has written this.
+    pub(super) fn beginning(out: Vec<u8>) -> Self {
+        Self { out, ..Self::default() }
+    }
+
+    /// What is written and not taken yet.
+    pub(super) fn written(&mut self) -> &mut Vec<u8> {
+        &mut self.out
+    }
+
     fn bits(&mut self) -> &mut u16 {
         self.bits.last_mut().unwrap_or(&mut self.root_bits)
     }
@@ -325,7 +335,7 @@ impl Sink for Writer {
 }
 
 /// What makes the length of a value even (PS3.5 6.2).
-fn padding(vr: VR, length: u32) -> Option<u8> {
+pub(super) fn padding(vr: VR, length: u32) -> Option<u8> {
     let zero = vr == VR::UI || vr::is_binary(vr) || vr::word(vr) > 1;
     (length % 2 == 1).then_some(if zero { 0 } else { b' ' })
 }
@@ -335,12 +345,12 @@ fn put_tag(out: &mut Vec<u8>, tag: Tag) {
     out.extend(tag.1.to_le_bytes());
 }
 
-fn put_item(out: &mut Vec<u8>, tag: Tag, length: u32) {
+pub(super) fn put_item(out: &mut Vec<u8>, tag: Tag, length: u32) {
     put_tag(out, tag);
     out.extend(length.to_le_bytes());
 }
 
-fn put_header(out: &mut Vec<u8>, tag: Tag, vr: VR, length: u32) {
+pub(super) fn put_header(out: &mut Vec<u8>, tag: Tag, vr: VR, length: u32) {
     put_tag(out, tag);
     out.extend(vr.to_bytes());
     if vr::has_long_length(vr) {

@@ -3,6 +3,7 @@
 pub mod attribute_set;
 pub mod attributes;
 pub mod bulk;
+pub mod coerce;
 #[cfg(test)]
 mod corpus;
 pub mod entry;
@@ -18,6 +19,7 @@ mod nesting;
 pub mod query;
 pub mod read;
 pub mod reasons;
+mod recast;
 #[cfg(test)]
 mod samples;
 pub mod stream;

@@ -7,7 +7,7 @@ use crate::archive::outcome::{InstanceOutcome, Refusal, Warning};
 use crate::dicom::uid::{InstanceKey, StudyUid};
 
 /// The answer to a storing request.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub struct StoreResponse {
     /// HTTP status.
     pub status: u16,
@@ -27,8 +27,12 @@ pub fn store_response(outcomes: &[InstanceOutcome], study: Option<&StudyUid>, ro
     let mut studies: Vec<&StudyUid> = study.into_iter().collect();
     for outcome in outcomes {
         match outcome {
-            InstanceOutcome::Stored { key, sop_class, already, warnings } => {
-                referenced.push(stored(key, sop_class, *already, warnings, root));
+            InstanceOutcome::Stored { key, sop_class, already, warnings, original } => {
+                let mut item = stored(key, sop_class, *already, warnings, root);
+                if let Some(original) = original {
+                    item["04000561"] = json!({"vr": "SQ", "Value": [original]});
+                }
+                referenced.push(item);
                 if !studies.contains(&&key.study) {
                     studies.push(&key.study);
                 }
@@ -141,6 +145,7 @@ mod tests {
             sop_class: "1.2.840.10008.5.1.4.1.1.2".to_owned(),
             already,
             warnings: Vec::new(),
+            original: None,
         }
     }
 
