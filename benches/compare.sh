@@ -1,19 +1,22 @@
 #!/usr/bin/env bash
 # Runs the load program against Isocenter and Orthanc in turn, each on a new folder, and prints medians, ranges and ratios.
 #
-#   benches/compare.sh [--runs N] [--only isocenter|orthanc] [--keep DIR] [-- OPTIONS OF THE LOAD PROGRAM]
+#   benches/compare.sh [--runs N] [--only isocenter|orthanc] [--keep DIR] [--lax] [-- OPTIONS OF THE LOAD PROGRAM]
 #
-# Both: index in SQLite, objects in a folder, loopback, no authentication, the same files, requests, order and connections.
+# Both: index in SQLite, objects in a folder, loopback, no authentication, the same files, requests, order and connections, and
+# every commit synced; with --lax Orthanc syncs commits as it comes, at checkpoints only.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 runs=5
 servers=(isocenter orthanc)
 results=
+lax=no
 profile=${ISOCENTER_BENCH_PROFILE:-release}
 while [[ $# -gt 0 ]]; do
   case $1 in
     --runs) runs=$2; shift 2 ;;
+    --lax) lax=yes; shift ;;
     --only) servers=("$2"); shift 2 ;;
     --keep) results=$2; shift 2 ;;
     --) shift; break ;;
@@ -79,9 +82,16 @@ start_orthanc() {
   "DicomWeb": { "Enable": true, "Root": "/dicom-web/", "EnableWado": false, "Ssl": false }
 }
 JSON
-  Orthanc "$work/orthanc.json" >"$work/server.log" 2>&1 &
+  local preload=
+  if [[ $lax == no ]]; then
+    preload=$work/sqlite_full.so
+    [[ -e $preload ]] || "${CC:-cc}" -O2 -shared -fPIC -o "$preload" benches/sqlite_full.c -ldl
+  fi
+  LD_PRELOAD=$preload Orthanc "$work/orthanc.json" >"$work/server.log" 2>&1 &
   server=$!
   wait_for "http://127.0.0.1:$port/system"
+  [[ $lax == yes ]] || grep -q '^sqlite_full: commits are synced' "$work/server.log" ||
+    { echo "Orthanc did not ask SQLite for what benches/sqlite_full.c replaces" >&2; return 1; }
   url=http://127.0.0.1:$port/dicom-web
 }
 

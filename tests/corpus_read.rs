@@ -7,7 +7,7 @@ use isocenter::dicom::header::{Content, Dataset, Form, Header};
 use serde_json::Value;
 
 use crate::support::binary::JSON;
-use crate::support::corpus::{Corpus, CorpusFile, Expected, report};
+use crate::support::corpus::{Corpus, CorpusFile, report};
 use crate::support::model;
 use crate::support::server::{BackEnds, TestServer};
 use crate::support::trees::{self, File};
@@ -23,7 +23,7 @@ async fn stored<'a>(
     files: &[&'a CorpusFile],
 ) -> Vec<(&'a CorpusFile, Vec<u8>, String)> {
     let mut found = Vec::new();
-    for file in files.iter().filter(|file| file.expected_in_group() == Expected::Stored) {
+    for file in files.iter().filter(|file| file.expected_in_group().is_stored()) {
         let bytes = corpus.read(&file.path);
         let urls = server.store(&[&bytes]).await.retrieve_urls();
         let [url] = &urls[..] else { panic!("{} is not stored", file.path) };

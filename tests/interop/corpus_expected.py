@@ -2,7 +2,8 @@
 
 The files are looked at in the order of their paths (as bytes), as if each were stored into one empty server:
 
-* `stored`: accepted, and the first content under its SOP Instance UID;
+* `stored`: accepted, and the first content under its SOP Instance UID; with `B007H`, the warning that its Patient ID is not that of
+  the first instance of its study;
 * `duplicate-of`: the bytes of a file stored before; the answer is success and nothing changes;
 * `refused`, `0111H`: another content is stored under this SOP Instance UID already;
 * `refused`, `C000H`: not DICOM, cut short or malformed, or a UID of the identity missing or invalid.
@@ -244,6 +245,11 @@ def by_pydicom(data):
     return {name: str(dataset.get(keyword) or "") for name, keyword in names.items()}
 
 
+def patient_id(data):
+    """The Patient ID as it is compared, empty where there is none."""
+    return str(pydicom.dcmread(io.BytesIO(data), force=True).get("PatientID") or "").strip(" \0")
+
+
 def judge(path, data):
     """(identity or None, reason text)."""
     if not data:
@@ -275,7 +281,7 @@ def main():
     corpus = Path(sys.argv[1])
     rows = (corpus / "MANIFEST.tsv").read_text(encoding="utf-8").splitlines()[1:]
     paths = sorted((row.split("\t")[0] for row in rows), key=lambda path: path.encode())
-    first, contents, lines = {}, {}, []
+    first, contents, patients, lines = {}, {}, {}, []
     for path in paths:
         data = (corpus / path).read_bytes()
         digest = hashlib.sha256(data).hexdigest()
@@ -295,7 +301,9 @@ def main():
             lines.append((path, digest, "refused", "0111H", group, note))
         else:
             first[digest] = path
-            lines.append((path, digest, "stored", "", group, note))
+            patient = patients.setdefault(identity["study"], patient_id(data))
+            warning = "" if patient == patient_id(data) else "B007H"
+            lines.append((path, digest, "stored", warning, group, note))
     output = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(__file__).parent.parent / "corpus_expected.tsv"
     with output.open("w", encoding="utf-8", newline="\n") as file:
         file.write("path\tsha256\toutcome\treason\tgroup\tnote\n")

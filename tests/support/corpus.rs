@@ -31,10 +31,19 @@ pub struct CorpusFile {
 pub enum Expected {
     /// It is stored.
     Stored,
+    /// It is stored, with this warning.
+    Warned(u16),
     /// The same bytes are stored already, which is success.
     Duplicate,
     /// It is refused with this reason.
     Refused(u16),
+}
+
+impl Expected {
+    /// Whether there is one instance more afterwards.
+    pub fn is_stored(self) -> bool {
+        matches!(self, Self::Stored | Self::Warned(_))
+    }
 }
 
 impl CorpusFile {
@@ -101,13 +110,19 @@ pub struct CorpusFrame {
     pub sha256_stored: Option<String>,
 }
 
+/// A reason such as `C000H`.
+fn number(reason: &str) -> u16 {
+    u16::from_str_radix(reason.trim_end_matches('H'), 16).unwrap()
+}
+
 fn expected(path: &Path) -> Vec<CorpusFile> {
     let text = fs::read_to_string(path).unwrap();
     let row = |line: &str| {
         let cells: Vec<&str> = line.split('\t').collect();
         let expected = match (cells[2], cells[3]) {
             ("stored", "") => Expected::Stored,
-            ("refused", reason) => Expected::Refused(u16::from_str_radix(reason.trim_end_matches('H'), 16).unwrap()),
+            ("stored", reason) => Expected::Warned(number(reason)),
+            ("refused", reason) => Expected::Refused(number(reason)),
             (outcome, _) if outcome.starts_with("duplicate-of ") => Expected::Duplicate,
             _ => panic!("{}: what is {} {}?", cells[0], cells[2], cells[3]),
         };
