@@ -188,14 +188,10 @@ impl HeaderReader {
 
     /// The stream is over: the header of an instance with an identity.
     pub fn finish(self) -> Result<Header, HeaderError> {
-        let early = self.identity.clone();
+        let ambiguous = self.tree.is_ambiguous();
         let header = self.finish_anonymous()?;
-        let identity = header.identity()?;
-        if early.is_some_and(|early| early != identity) {
-            // a UID came twice with different values, and the stream may be stored already under the first
-            return Err(IdentityError::Ambiguous.into());
-        }
-        Ok(header)
+        header.identity()?;
+        if ambiguous { Err(IdentityError::Ambiguous.into()) } else { Ok(header) }
     }
 
     /// The stream is over: the header, whether it says which instance it is or not.
@@ -364,6 +360,22 @@ mod tests {
         assert_eq!(reader.identity().unwrap().key.series.as_str(), "1.2.3");
         reader.push(&Writer::new(EXPLICIT).put(Tag(0x0020, 0x000E), VR::UI, b"1.9").done()).unwrap();
         assert_eq!(reader.finish().unwrap_err(), HeaderError::Identity(IdentityError::Ambiguous));
+    }
+
+    #[test]
+    fn a_uid_that_comes_again_is_the_same_or_refused_however_the_file_is_cut() {
+        for (again, refused) in
+            [(&b"1.2.3\0"[..], false), (b"1.2.3 ", false), (b"1.2.4\0", true), (b"7 ", true), (b"", true)]
+        {
+            let file = little(|writer| {
+                writer.identity().put(Tag(0x0020, 0x000E), VR::UI, again).put(Tag(0x0020, 0x000E), VR::UI, b"1.2.3\0");
+            });
+            for cut in [1, 100, 100_000] {
+                let mut reader = HeaderReader::new(HeaderLimits::default());
+                file.chunks(cut).for_each(|chunk| reader.push(chunk).unwrap());
+                assert_eq!(reader.finish().is_err(), refused, "{again:?} in pieces of {cut}");
+            }
+        }
     }
 
     #[test]

@@ -52,15 +52,22 @@ fn uid_name(tag: Tag) -> &'static str {
     }
 }
 
+/// A UID without what it was padded with.
+pub(super) fn unpadded(value: &[u8]) -> &[u8] {
+    let padding = |byte: &u8| matches!(byte, b' ' | 0);
+    let start = value.iter().position(|byte| !padding(byte)).unwrap_or(value.len());
+    let end = value.iter().rposition(|byte| !padding(byte)).map_or(start, |last| last + 1);
+    value.get(start..end).unwrap_or_default()
+}
+
 /// Reads the UIDs of a root, whether its elements are in order already or not.
 ///
 /// A data set without SOP Class UID has the Media Storage SOP Class UID of its file meta information.
 pub(super) fn identify(root: &Dataset, arena: &[u8], meta: &FileMeta) -> Result<Identity, IdentityError> {
     let text = |tag: Tag| {
         let element = root.elements.iter().rfind(|element| element.tag == tag).ok_or(IdentityError::Missing { tag })?;
-        let text = std::str::from_utf8(value(arena, element))
-            .map_err(|_| IdentityError::Invalid { tag, error: UidError::Character })?
-            .trim_matches([' ', '\0']);
+        let text = std::str::from_utf8(unpadded(value(arena, element)))
+            .map_err(|_| IdentityError::Invalid { tag, error: UidError::Character })?;
         if text.is_empty() { Err(IdentityError::Missing { tag }) } else { Ok(text) }
     };
     let invalid = |tag: Tag| move |error| IdentityError::Invalid { tag, error };

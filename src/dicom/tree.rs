@@ -1,5 +1,7 @@
 //! From events to the tree of a header: which values are held and which left, the order of elements, the memory they take.
 
+use std::ops::Range;
+
 use dicom_core::Tag;
 
 use crate::dicom::events::{Bound, ElementHeader, ParseError, Sink};
@@ -25,6 +27,10 @@ pub(super) struct TreeBuilder {
     tree: usize,
     /// Which UIDs of the root have come.
     identifiers: u8,
+    /// Where the value of each of them lies that came first.
+    first: [Option<Range<usize>>; 4],
+    /// One of them came again with another value.
+    ambiguous: bool,
     position: u64,
 }
 
@@ -39,6 +45,8 @@ impl TreeBuilder {
             held: None,
             tree: 0,
             identifiers: 0,
+            first: [const { None }; 4],
+            ambiguous: false,
             position: 0,
         }
     }
@@ -60,6 +68,11 @@ impl TreeBuilder {
             self.identifiers = 0;
         }
         all
+    }
+
+    /// Whether a UID of the root came twice with different values: the instance may have been named by the first already.
+    pub(super) fn is_ambiguous(&self) -> bool {
+        self.ambiguous
     }
 
     /// The root in order, the held values, and what was seen of the frames.
@@ -111,15 +124,21 @@ impl TreeBuilder {
         Ok(())
     }
 
-    /// Notes the UIDs of the root as they come.
-    fn identify(&mut self, tag: Tag) {
-        self.identifiers |= match tag {
-            identity::SOP_CLASS_UID => 0b0001,
-            identity::SOP_INSTANCE_UID => 0b0010,
-            identity::STUDY_INSTANCE_UID => 0b0100,
-            identity::SERIES_INSTANCE_UID => 0b1000,
-            _ => 0,
+    /// Notes the UIDs of the root as they come; `value` is where the one of this tag lies.
+    fn identify(&mut self, tag: Tag, value: Range<usize>) {
+        let which = match tag {
+            identity::SOP_CLASS_UID => 0,
+            identity::SOP_INSTANCE_UID => 1,
+            identity::STUDY_INSTANCE_UID => 2,
+            identity::SERIES_INSTANCE_UID => 3,
+            _ => return,
         };
+        self.identifiers |= 1 << which;
+        let text = |value: &Range<usize>| identity::unpadded(self.arena.get(value.clone()).unwrap_or_default());
+        match &self.first[which] {
+            Some(first) => self.ambiguous |= text(first) != text(&value),
+            None => self.first[which] = Some(value),
+        }
     }
 }
 
@@ -167,7 +186,7 @@ impl Sink for TreeBuilder {
             vr::swap(&mut self.arena[start..], vr::word(vr));
         }
         if self.in_root() {
-            self.identify(tag);
+            self.identify(tag, start..end);
             self.scanner.element_end();
         }
         Ok(())
