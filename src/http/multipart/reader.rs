@@ -82,6 +82,9 @@ pub struct Multipart<S> {
     received: u64,
     skipped: usize,
     parts: u64,
+    /// The headers of the part that have come, and the bytes of their lines.
+    fields: Vec<(String, String)>,
+    header_bytes: usize,
 }
 
 impl<S: Stream<Item = Result<Bytes>> + Unpin> Multipart<S> {
@@ -108,6 +111,8 @@ impl<S: Stream<Item = Result<Bytes>> + Unpin> Multipart<S> {
             received: 0,
             skipped: 0,
             parts: 0,
+            fields: Vec::new(),
+            header_bytes: 0,
         }
     }
 
@@ -391,32 +396,32 @@ impl<S: Stream<Item = Result<Bytes>> + Unpin> Multipart<S> {
         }
     }
 
-    /// The headers of a part once all of them are there.
+    /// The headers of a part once all of them are there. Each line is taken as it comes, so that headers in many small pieces
+    /// cost no more than whole ones.
     fn scan_headers(&mut self) -> Result<Option<PartHeaders>> {
-        let mut fields: Vec<(String, String)> = Vec::new();
-        let mut at = 0;
-        while let Some(end) = memchr::memchr(b'\n', &self.buffer[at..]) {
-            let line = &self.buffer[at..at + end];
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            at += end + 1;
-            if at > self.limits.header_bytes {
+        while let Some(end) = memchr::memchr(b'\n', &self.buffer) {
+            self.header_bytes = self.header_bytes.saturating_add(end + 1);
+            if self.header_bytes > self.limits.header_bytes {
                 break;
             }
+            let line = self.buffer.split_to(end + 1);
+            let line = &line[..end];
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
             if line.is_empty() {
-                self.buffer.advance(at);
+                self.header_bytes = 0;
                 self.state = State::Data { start: true };
                 self.parts += 1;
-                return Ok(Some(PartHeaders { fields }));
+                return Ok(Some(PartHeaders { fields: std::mem::take(&mut self.fields) }));
             }
-            add_header(&mut fields, line)?;
-            if fields.len() > self.limits.headers {
+            add_header(&mut self.fields, line)?;
+            if self.fields.len() > self.limits.headers {
                 return Err(Error::new(
                     ErrorKind::TooLarge,
                     format!("a part has more than {} headers", self.limits.headers),
                 ));
             }
         }
-        if at.max(self.buffer.len()) > self.limits.header_bytes {
+        if self.header_bytes.saturating_add(self.buffer.len()) > self.limits.header_bytes {
             let message = format!("the headers of a part are longer than {} bytes", self.limits.header_bytes);
             return Err(Error::new(ErrorKind::TooLarge, message));
         }
