@@ -111,6 +111,10 @@ pub struct ServerSettings {
     pub request_timeout: Duration,
     /// How long a body may stand still, in either direction.
     pub idle_timeout: Duration,
+    /// Bytes per second that the body of a request must come to while it is waited for; 0 for any.
+    pub least_rate: u64,
+    /// Over how much waiting that is averaged.
+    pub rate_window: Duration,
     /// How long a connection may wait for its next request.
     pub keep_alive: Duration,
     /// How long running requests may take at shutdown.
@@ -126,6 +130,8 @@ impl Default for ServerSettings {
             workers: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             request_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_mins(1),
+            least_rate: 1 << 10,
+            rate_window: Duration::from_mins(1),
             keep_alive: Duration::from_secs(75),
             shutdown_timeout: Duration::from_secs(30),
         }

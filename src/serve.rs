@@ -22,12 +22,13 @@ use crate::app::App;
 use crate::config::{Config, ServerSettings};
 use crate::dicomweb;
 use crate::error::{Error, Result};
-use crate::http::connection::{Connection, Listener};
+use crate::http::connection::{Connection, Listener, Patience};
 use crate::http::error::HttpError;
 use crate::http::guard::Guard;
 use crate::http::health;
 use crate::http::observe::{Observed, Observer, RequestId, observe};
 use crate::http::routes::{RouteMetrics, RouteSpec, mount, not_found};
+use crate::http::stall::Pace;
 use crate::telemetry;
 
 /// Every route table and the root below which it is mounted.
@@ -197,6 +198,9 @@ fn run(app: &App, listener: Listener, socket: std::net::TcpListener) -> io::Resu
             .keep_alive(KeepAlive::Timeout(settings.keep_alive))
             .client_request_timeout(settings.request_timeout)
             .client_disconnect_timeout(DRAIN)
+            .on_connect_ext(|connection: &Connection, data| {
+                data.insert(connection.activity());
+            })
             // An upload over HTTP/2 may have so much under way.
             .h2_initial_window_size(1 << 20)
             .h2_initial_connection_window_size(2 << 20)
@@ -226,10 +230,12 @@ fn accept(
     Error = DispatchError,
     InitError = (),
 > + use<> {
-    let (first_byte, idle) = (settings.request_timeout, settings.idle_timeout);
+    let ServerSettings { request_timeout, idle_timeout, keep_alive, .. } = *settings;
+    let between = keep_alive.saturating_add(request_timeout);
+    let patience = Patience { first_byte: request_timeout, idle: idle_timeout, between };
     fn_service(move |stream: TcpStream| async move {
         let client = stream.peer_addr().ok();
-        let (connection, protocol) = Connection::accept(stream, first_byte, idle).await.map_err(DispatchError::Io)?;
+        let (connection, protocol) = Connection::accept(stream, patience).await.map_err(DispatchError::Io)?;
         Ok((connection, protocol, client))
     })
 }
@@ -259,8 +265,9 @@ fn application(
     Error = actix_web::Error,
     InitError = (),
 > + use<> {
-    let observer =
-        Rc::new(Observer { guard, idle_timeout: app.config.server.idle_timeout, unmatched: RouteMetrics::new("none") });
+    let ServerSettings { idle_timeout, least_rate, rate_window, .. } = app.config.server;
+    let pace = Pace { idle: idle_timeout, least_rate, window: rate_window };
+    let observer = Rc::new(Observer { guard, pace, unmatched: RouteMetrics::new("none") });
     actix_web::App::new()
         .app_data(web::Data::new(app.clone()))
         .app_data(listener)

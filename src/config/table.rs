@@ -75,6 +75,15 @@ pub(super) static SETTINGS: &[Setting] = &[
         positive_duration,
         duration
     ),
+    setting!("server.least_rate", "ISOCENTER_SERVER_LEAST_RATE", None, server.least_rate, |text| size(text, 0), bytes),
+    setting!(
+        "server.rate_window",
+        "ISOCENTER_SERVER_RATE_WINDOW",
+        None,
+        server.rate_window,
+        positive_duration,
+        duration
+    ),
     setting!("server.keep_alive", "ISOCENTER_SERVER_KEEP_ALIVE", None, server.keep_alive, timer, duration),
     setting!(
         "server.shutdown_timeout",

@@ -6,7 +6,6 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
@@ -15,7 +14,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::stall::Stall;
+use crate::http::stall::{Pace, Watch};
 
 /// The body of a request as a stream: what a handler takes to read it.
 pub struct Body(Payload);
@@ -46,7 +45,7 @@ fn error(error: PayloadError) -> Error {
         PayloadError::Overflow => too_large(),
         PayloadError::UnknownLength => Error::bad_request("the length of the body is not known"),
         PayloadError::Io(ref cause) if cause.kind() == io::ErrorKind::TimedOut => {
-            Error::new(ErrorKind::RequestTimeout, "the client sent nothing for too long")
+            Error::new(ErrorKind::RequestTimeout, "the body came too slowly, or not at all for too long")
         }
         // `Incomplete`, a broken connection, a reset stream.
         other => Error::new(ErrorKind::ClientGone, "the client went away").caused_by(other.to_string()),
@@ -83,18 +82,18 @@ pub(crate) struct Watched {
     progress: Rc<Progress>,
     most: u64,
     /// Time in which nobody reads does not count against the client.
-    stall: Stall,
+    watch: Watch,
 }
 
 impl Watched {
     /// Puts a body under limits. A request without one stays as it is.
-    pub(crate) fn wrap(payload: Payload, most: u64, idle: Duration) -> (Payload, Rc<Progress>) {
+    pub(crate) fn wrap(payload: Payload, most: u64, pace: Pace) -> (Payload, Rc<Progress>) {
         let progress = Rc::new(Progress::default());
         if matches!(payload, Payload::None) {
             progress.ended.set(true);
             return (payload, progress);
         }
-        let watched = Self { payload, progress: Rc::clone(&progress), most, stall: Stall::new(idle) };
+        let watched = Self { payload, progress: Rc::clone(&progress), most, watch: Watch::new(pace) };
         (Payload::Stream { payload: Box::pin(watched) }, progress)
     }
 }
@@ -105,9 +104,9 @@ impl Stream for Watched {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         let Poll::Ready(item) = Pin::new(&mut this.payload).poll_next(context) else {
-            return this.stall.poll(context).map(|()| Some(Err(PayloadError::Io(io::ErrorKind::TimedOut.into()))));
+            return this.watch.poll(context).map(|()| Some(Err(PayloadError::Io(io::ErrorKind::TimedOut.into()))));
         };
-        this.stall.clear();
+        this.watch.moved(item.as_ref().and_then(|item| item.as_ref().ok()).map_or(0, |chunk| chunk.len() as u64));
         match &item {
             Some(Ok(chunk)) => {
                 let received = this.progress.received().saturating_add(chunk.len() as u64);
@@ -125,6 +124,8 @@ impl Stream for Watched {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures_util::{StreamExt, stream};
 
     use super::*;
@@ -133,6 +134,10 @@ mod tests {
         let chunks = stream::iter(chunks).map(|chunk| Ok(Bytes::from_static(chunk)));
         let rest = if then_stall { stream::pending().boxed_local() } else { stream::empty().boxed_local() };
         Payload::Stream { payload: Box::pin(chunks.chain(rest)) }
+    }
+
+    fn pace(idle: Duration) -> Pace {
+        Pace { idle, least_rate: 0, window: idle }
     }
 
     #[test]
@@ -153,16 +158,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_is_counted_to_its_end() {
-        let (payload, progress) = Watched::wrap(payload(vec![b"abc", b"de"], false), 5, Duration::from_secs(9));
+        let (payload, progress) = Watched::wrap(payload(vec![b"abc", b"de"], false), 5, pace(Duration::from_secs(9)));
         let chunks: Vec<_> = Body(payload).map(Result::unwrap).collect().await;
         assert_eq!(chunks.concat(), b"abcde");
         assert_eq!((progress.received(), progress.ended()), (5, true));
-        assert!(Watched::wrap(Payload::None, 0, Duration::ZERO).1.ended());
+        assert!(Watched::wrap(Payload::None, 0, pace(Duration::ZERO)).1.ended());
     }
 
     #[tokio::test]
     async fn a_body_over_the_limit_is_refused() {
-        let (payload, progress) = Watched::wrap(payload(vec![b"abc", b"de"], false), 4, Duration::from_secs(9));
+        let (payload, progress) = Watched::wrap(payload(vec![b"abc", b"de"], false), 4, pace(Duration::from_secs(9)));
         let last = Body(payload).skip(1).next().await.unwrap();
         assert_eq!(last.expect_err("too large").kind(), ErrorKind::TooLarge);
         assert!(!progress.ended());
@@ -170,7 +175,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_stands_still_is_cut() {
-        let (payload, _) = Watched::wrap(payload(vec![b"abc"], true), 9, Duration::from_millis(1));
+        let (payload, _) = Watched::wrap(payload(vec![b"abc"], true), 9, pace(Duration::from_millis(1)));
         let mut body = Body(payload);
         assert!(body.next().await.unwrap().is_ok());
         assert_eq!(body.next().await.unwrap().expect_err("cut").kind(), ErrorKind::RequestTimeout);

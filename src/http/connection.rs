@@ -1,15 +1,19 @@
-//! Connections of clients: a client that stops reading is cut, so that it cannot hold an answer for ever.
+//! Connections of clients: one that stops reading is cut, so that it cannot hold an answer for ever, and so is one on which no
+//! request is under way for long, whatever it sends meanwhile.
 
+use std::cell::Cell;
+use std::future::Future as _;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_http::Protocol;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::http::stall::Stall;
 
@@ -25,26 +29,89 @@ pub struct Listener {
     pub scheme: &'static str,
 }
 
-/// A TCP connection whose writes must go on.
+/// How patient a connection is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// With a client that has said nothing yet.
+    pub(crate) first_byte: Duration,
+    /// With one that reads nothing of what is written to it.
+    pub(crate) idle: Duration,
+    /// With one that has no request under way.
+    pub(crate) between: Duration,
+}
+
+/// Which requests of a connection are under way.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    requests: Cell<u32>,
+    /// When the last one ended.
+    ended: Cell<Instant>,
+}
+
+impl Activity {
+    /// A request begins, and ends when what is returned is dropped.
+    pub(crate) fn begin(self: &Rc<Self>) -> UnderWay {
+        self.requests.set(self.requests.get().saturating_add(1));
+        UnderWay(Rc::clone(self))
+    }
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub(crate) struct UnderWay(Rc<Activity>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.requests.set(self.0.requests.get().saturating_sub(1));
+        self.0.ended.set(Instant::now());
+    }
+}
+
+/// A TCP connection whose writes must go on, and that must have requests.
+///
+/// The protocol below watches the head of the first request alone; later ones could take for ever to come, and so could what is
+/// left of a chunked body that was refused.
 pub(crate) struct Connection {
     stream: TcpStream,
     stall: Stall,
+    activity: Rc<Activity>,
+    between: Duration,
+    timer: Pin<Box<Sleep>>,
 }
 
 impl Connection {
     /// Takes a connection and finds out which protocol it speaks.
-    pub(crate) async fn accept(
-        stream: TcpStream,
-        first_byte: Duration,
-        idle: Duration,
-    ) -> io::Result<(Self, Protocol)> {
+    pub(crate) async fn accept(stream: TcpStream, patience: Patience) -> io::Result<(Self, Protocol)> {
         stream.set_nodelay(true)?;
         let mut start = [0; HTTP2_PREFACE.len()];
-        let peeked = timeout(first_byte, stream.peek(&mut start)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        let peeked =
+            timeout(patience.first_byte, stream.peek(&mut start)).await.map_err(|_| io::ErrorKind::TimedOut)??;
         // No method of HTTP/1 begins like the preface.
         let http2 = peeked > 2 && HTTP2_PREFACE.starts_with(&start[..peeked]);
         let protocol = if http2 { Protocol::Http2 } else { Protocol::Http1 };
-        Ok((Self { stream, stall: Stall::new(idle) }, protocol))
+        let now = Instant::now();
+        let activity = Rc::new(Activity { requests: Cell::new(0), ended: Cell::new(now) });
+        let (stall, between) = (Stall::new(patience.idle), patience.between);
+        let timer = Box::pin(sleep_until(now + between));
+        Ok((Self { stream, stall, activity, between, timer }, protocol))
+    }
+
+    /// What its requests tell it that they begin and end.
+    pub(crate) fn activity(&self) -> Rc<Activity> {
+        Rc::clone(&self.activity)
+    }
+
+    /// Ready when no request has been under way for too long.
+    fn poll_forsaken(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while self.timer.as_mut().poll(context).is_ready() {
+            let now = Instant::now();
+            let since = if self.activity.requests.get() > 0 { now } else { self.activity.ended.get() };
+            if since + self.between <= now {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(since + self.between);
+        }
+        Poll::Pending
     }
 
     /// Passes a write through, and gives up when it waits for too long.
@@ -63,6 +130,9 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.poll_forsaken(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
@@ -97,7 +167,7 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -107,7 +177,28 @@ mod tests {
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         client.write_all(first).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        (client, Connection::accept(stream, Duration::from_millis(20), Duration::from_millis(20)).await)
+        let short = Duration::from_millis(20);
+        let patience = Patience { first_byte: short, idle: short, between: short };
+        (client, Connection::accept(stream, patience).await)
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_a_request_is_cut_whatever_it_sends() {
+        let (mut client, accepted) = pair(b"GET").await;
+        let (mut connection, _) = accepted.unwrap();
+        let mut read = [0; 8];
+        let request = connection.activity().begin();
+        assert_eq!(connection.read(&mut read).await.unwrap(), 3);
+        let waited = timeout(Duration::from_millis(60), connection.read(&mut read)).await;
+        assert!(waited.is_err(), "a request is under way: nothing comes, and no error");
+        drop(request);
+        let error = loop {
+            client.write_all(b"x").await.unwrap();
+            if let Err(error) = connection.read(&mut read).await {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]

@@ -10,4 +10,4 @@ pub mod media_type;
 pub mod multipart;
 pub mod observe;
 pub mod routes;
-mod stall;
+pub(crate) mod stall;

@@ -5,7 +5,6 @@
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -19,9 +18,11 @@ use tracing::Instrument;
 use crate::clock::Stopwatch;
 use crate::error::{Error, ErrorKind};
 use crate::http::body::{Progress, Watched};
+use crate::http::connection::{Activity, UnderWay};
 use crate::http::error::HttpError;
 use crate::http::guard::Guard;
 use crate::http::routes::{Matched, Permission, RouteMetrics};
+use crate::http::stall::Pace;
 
 /// The header of the id.
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -45,7 +46,7 @@ impl RequestId {
 /// What the observer knows for all requests of a worker.
 pub(crate) struct Observer {
     pub(crate) guard: Guard,
-    pub(crate) idle_timeout: Duration,
+    pub(crate) pace: Pace,
     /// Counts what no route took.
     pub(crate) unmatched: RouteMetrics,
 }
@@ -58,7 +59,7 @@ pub(crate) async fn observe(
 ) -> Result<ServiceResponse<Observed>, actix_web::Error> {
     let id = RequestId::of(request.headers());
     let head_only = request.method() == Method::HEAD;
-    let (payload, progress) = Watched::wrap(request.take_payload(), observer.guard.request_size, observer.idle_timeout);
+    let (payload, progress) = Watched::wrap(request.take_payload(), observer.guard.request_size, observer.pace);
     request.set_payload(payload);
     let mut record = Record {
         id: id.clone(),
@@ -70,6 +71,7 @@ pub(crate) async fn observe(
         complete: false,
         matched: None,
         unmatched: observer.unmatched.clone(),
+        _under_way: request.conn_data::<Rc<Activity>>().map(Activity::begin),
     };
     let admitted = observer.guard.admit(request.head());
     let response = if let Err(error) = admitted {
@@ -168,6 +170,8 @@ struct Record {
     complete: bool,
     matched: Option<Matched>,
     unmatched: RouteMetrics,
+    /// Tells the connection that the request is under way.
+    _under_way: Option<UnderWay>,
 }
 
 impl Record {

@@ -36,7 +36,11 @@ class Server(server.Server):
 
     def __init__(self, *back_ends):
         # nobody who stands still on purpose is to be cut before the end
-        patience = {"ISOCENTER_SERVER_IDLE_TIMEOUT": "10m", "ISOCENTER_SERVER_KEEP_ALIVE": "10m"}
+        patience = {
+            "ISOCENTER_SERVER_IDLE_TIMEOUT": "10m",
+            "ISOCENTER_SERVER_KEEP_ALIVE": "10m",
+            "ISOCENTER_SERVER_LEAST_RATE": "0",
+        }
         arguments, environment = back_ends or ((), {})
         super().__init__(arguments, environment | patience)
 
