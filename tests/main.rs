@@ -15,6 +15,7 @@ mod delete;
 mod durability;
 mod frames;
 mod hostile;
+mod hostile_requests;
 mod lease;
 mod metadata;
 mod openapi;
