@@ -14,6 +14,7 @@ mod corpus_read;
 mod delete;
 mod durability;
 mod frames;
+mod fuzz_seeds;
 mod hostile;
 mod hostile_requests;
 mod lease;
