@@ -31,6 +31,7 @@ mod shutdown;
 mod storage;
 mod store;
 mod store_command;
+mod store_metadata;
 mod support;
 mod sweep;
 mod tidy;

@@ -57,6 +57,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "config",
             // the alias for a stream of pieces, which `archive::retrieve` hands through
             "store::ByteStream",
+            // where the bulk data of a request wait for its metadata
+            "store::spool",
             EVERYWHERE,
         ],
     ),

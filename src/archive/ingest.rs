@@ -16,7 +16,7 @@ use crate::archive::describe::{Describer, Object};
 use crate::archive::digest::Digest;
 use crate::archive::lease::{Lease, Leases};
 use crate::archive::limits::IngestLimits;
-use crate::archive::memory::Share;
+use crate::archive::memory::{Memory, Share};
 use crate::archive::outcome::{InstanceOutcome, Refusal};
 use crate::archive::policy::Policy;
 use crate::catalogue::{Catalogue, NewInstance};
@@ -26,10 +26,13 @@ use crate::dicom::header::HeaderReader;
 use crate::dicom::reasons::FailureReason;
 use crate::dicom::uid::{InstanceUid, StudyUid};
 use crate::error::{Error, Result};
+use crate::store::spool::Spool;
 use crate::store::{ObjectStorage, Receipt, Staged, Upload};
 
 /// Bytes that the parser takes at a time: deflate makes up to a thousand times as many of them.
 const SLICE_BYTES: usize = 8 << 10;
+/// What the metadata of a request may hold whatever the others do.
+const PAYLOAD_ALLOWANCE: usize = 512 << 10;
 
 /// The door: cheap to clone, shared by all protocols.
 #[derive(Clone)]
@@ -41,6 +44,7 @@ pub(super) struct Shared {
     limits: IngestLimits,
     pub(super) policy: Arc<Policy>,
     describer: Describer,
+    payloads: Memory,
     pub(super) leases: Leases,
     /// Commits run here, so that a client that goes away cannot stop one half-way.
     runtime: Handle,
@@ -52,8 +56,10 @@ impl Ingest {
     pub fn new(catalogue: Catalogue, store: ObjectStorage, limits: IngestLimits, policy: Policy) -> Self {
         let policy = Arc::new(policy);
         let describer = Describer::new(limits.metadata_bytes, limits.memory, Arc::clone(&policy));
+        let payloads = Memory::new(limits.payload_memory, PAYLOAD_ALLOWANCE);
         let leases = Leases::new(catalogue.clone(), limits.lease);
-        Self(Arc::new(Shared { catalogue, store, limits, policy, describer, leases, runtime: Handle::current() }))
+        let runtime = Handle::current();
+        Self(Arc::new(Shared { catalogue, store, limits, policy, describer, payloads, leases, runtime }))
     }
 
     /// Begins a storing request; instances of another study than `study` are refused.
@@ -134,7 +140,19 @@ impl Ingestion {
         Ok(())
     }
 
-    /// Counts a part that is not offered as DICOM at all.
+    /// A place for bytes of the request that are needed once all of it has come.
+    #[must_use]
+    pub fn spool(&self) -> Spool {
+        self.shared.store.spool()
+    }
+
+    /// A share of the memory for metadata that are not a file yet.
+    #[must_use]
+    pub fn payload_memory(&self) -> Share {
+        self.shared.payloads.share()
+    }
+
+    /// Counts a part that is not offered as DICOM at all, or cannot be made an instance.
     pub fn refuse(&mut self, refusal: Refusal) {
         self.outcomes.push(Some(InstanceOutcome::Refused(refusal)));
     }

@@ -21,6 +21,8 @@ pub struct IngestLimits {
     pub metadata_bytes: usize,
     /// Bytes of memory for what the headers of all uploads hold beyond an allowance for each.
     pub memory: usize,
+    /// Bytes of memory for the metadata that all requests send as JSON or XML, beyond an allowance for each.
+    pub payload_memory: usize,
     /// How long after its end, or when it is cut off from the index, a process keeps its objects from the sweep.
     pub lease: Duration,
 }
@@ -35,6 +37,7 @@ impl Default for IngestLimits {
             batch_metadata: 4 << 20,
             metadata_bytes: 96 << 20,
             memory: 128 << 20,
+            payload_memory: 192 << 20,
             lease: Duration::from_hours(1),
         }
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A bound on the bytes that all [`Share`]s hold beyond their allowance.
 #[derive(Clone, Debug)]
-pub(super) struct Memory(Arc<Inner>);
+pub struct Memory(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -21,19 +21,22 @@ struct Inner {
 
 /// What one upload holds; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Share {
+pub struct Share {
     memory: Memory,
     /// Bytes that count.
     counted: usize,
 }
 
 impl Memory {
-    pub(super) fn new(most: usize, allowance: usize) -> Self {
+    /// A bound of `most` bytes, and so many of each share that do not count.
+    #[must_use]
+    pub fn new(most: usize, allowance: usize) -> Self {
         Self(Arc::new(Inner { used: AtomicUsize::new(0), most, allowance }))
     }
 
     /// A share of nothing yet.
-    pub(super) fn share(&self) -> Share {
+    #[must_use]
+    pub fn share(&self) -> Share {
         Share { memory: self.clone(), counted: 0 }
     }
 }
@@ -41,7 +44,7 @@ impl Memory {
 impl Share {
     /// Makes it a share of so many bytes; false, and the share as it was, when there is no room for them.
     #[must_use]
-    pub(super) fn resize(&mut self, bytes: usize) -> bool {
+    pub fn resize(&mut self, bytes: usize) -> bool {
         let Inner { used, most, allowance } = &*self.memory.0;
         let wanted = bytes.saturating_sub(*allowance);
         if wanted == self.counted {

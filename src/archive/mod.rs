@@ -9,7 +9,7 @@ mod heal;
 pub mod ingest;
 mod lease;
 pub mod limits;
-mod memory;
+pub mod memory;
 mod object_reader;
 pub mod outcome;
 pub mod policy;

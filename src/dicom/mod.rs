@@ -4,6 +4,7 @@ pub mod attribute_set;
 pub mod attributes;
 pub mod bulk;
 pub mod coerce;
+pub mod compose;
 #[cfg(test)]
 mod corpus;
 pub mod entry;

@@ -18,6 +18,11 @@ pub enum FailureReason {
     MissingAttribute,
     /// 0122H, SOP class not supported: one that the settings do not list.
     SopClassNotSupported,
+    /// A922H, of the range of data sets that do not match their SOP class: metadata name bulk data that no part of the
+    /// request has. The standard has no number for it; this is the one that an archive in wide use gives.
+    MissingBulkData,
+    /// C122H, referenced transfer syntax not supported: pixel data in a media type that is none for them.
+    TransferSyntaxNotSupported,
 }
 
 impl FailureReason {
@@ -31,6 +36,8 @@ impl FailureReason {
             Self::ProcessingFailure => 0x0110,
             Self::MissingAttribute => 0x0120,
             Self::SopClassNotSupported => 0x0122,
+            Self::MissingBulkData => 0xA922,
+            Self::TransferSyntaxNotSupported => 0xC122,
         }
     }
 }

@@ -68,6 +68,12 @@ pub fn of(encoding: Encoding) -> TransferSyntaxUid {
     TransferSyntaxUid::parse(text).expect("the constants above are UIDs")
 }
 
+/// Whether pixel data is encapsulated: in all syntaxes but those that are an encoding of the data set alone (PS3.5 A.4).
+#[must_use]
+pub fn is_encapsulated(uid: &TransferSyntaxUid) -> bool {
+    !matches!(uid.as_str(), IMPLICIT_LITTLE | EXPLICIT_LITTLE | DEFLATED | EXPLICIT_BIG)
+}
+
 /// Whether pixel data is a video, one stream over all fragments (PS3.5 8.2.5 to 8.2.8, 8.2.10 to 8.2.13).
 #[must_use]
 pub fn is_video(uid: &TransferSyntaxUid) -> bool {

@@ -145,6 +145,21 @@ pub fn of_tag(tag: Tag, context: Context) -> VR {
     }
 }
 
+/// The VR that a tag can only have: the dictionary's, LO for private creators; `None` where it depends on other attributes
+/// or nobody knows. What may be OB or OW is OW, which both can be read as (PS3.5 A.1).
+#[must_use]
+pub fn only_of_tag(tag: Tag) -> Option<VR> {
+    if tag.0 % 2 == 1 {
+        return (0x10..=0xFF).contains(&tag.1).then_some(VR::LO);
+    }
+    match StandardDataDictionary.by_tag(tag).map(DataDictionaryEntry::vr)? {
+        VirtualVr::Exact(vr) => Some(vr),
+        VirtualVr::Ox | VirtualVr::Px => Some(VR::OW),
+        // `VirtualVr` may grow
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

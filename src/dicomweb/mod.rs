@@ -12,6 +12,7 @@ pub mod retrieve;
 pub mod search;
 pub mod search_response;
 pub mod store;
+mod store_payload;
 pub mod store_response;
 pub mod urls;
 

@@ -14,6 +14,7 @@ use crate::archive::outcome::Refusal;
 use crate::dicom::reasons::FailureReason;
 use crate::dicom::xml;
 use crate::dicomweb::accept::{Accept, DICOM, DICOM_XML, OCTET_STREAM, Resource};
+use crate::dicomweb::store_payload::{self, Form};
 use crate::dicomweb::store_response::store_response;
 use crate::dicomweb::{path, urls};
 use crate::error::{Error, ErrorKind, Result};
@@ -33,6 +34,13 @@ pub async fn store(request: HttpRequest, app: Data<App>, body: Body) -> HttpResu
     let mut body = Decoded::new(body, encoding, app.config.limits.request_size);
     let mut ingestion = app.ingest.begin(study.clone(), "stow-rs".to_owned()).await?;
     match payload {
+        Payload::Metadata { form } => {
+            store_payload::Payload::new(form, &request, &app, &ingestion).take_body(&mut body, &mut ingestion).await?;
+        }
+        Payload::Described { form, content_type } => {
+            let metadata = store_payload::Payload::new(form, &request, &app, &ingestion);
+            metadata.take_parts(&mut Multipart::new(&content_type, body)?, &mut ingestion).await?;
+        }
         Payload::Instance => ingestion.instance(&mut body).await?,
         Payload::Instances { content_type } => {
             if !take_parts(&mut Multipart::new(&content_type, body)?, &mut ingestion).await? {
@@ -64,29 +72,36 @@ enum Payload {
     Instance,
     /// A part for each instance.
     Instances { content_type: String },
+    /// Metadata without bulk data: the body itself.
+    Metadata { form: Form },
+    /// Metadata, and parts of bulk data.
+    Described { form: Form, content_type: String },
 }
 
 impl Payload {
     /// By the Content-Type.
     fn of(request: &HttpRequest) -> Result<Self> {
         let unsupported = || {
-            let message = "the body must be `multipart/related; type=\"application/dicom\"` with a boundary, or a single \
-                           instance as `application/dicom`";
+            let message = "the body must be `multipart/related` with a boundary and a `type` of `application/dicom`, \
+                           `application/dicom+json` or `application/dicom+xml`, or one of these by itself";
             Error::new(ErrorKind::UnsupportedMediaType, message)
         };
         let text = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).ok_or_else(unsupported)?;
         let media_type = MediaType::parse(text).ok_or_else(unsupported)?;
         let root = media_type.parameter("type").map_or(DICOM.to_owned(), str::to_ascii_lowercase);
-        match media_type.essence.as_str() {
-            DICOM => Ok(Self::Instance),
-            "multipart/related" if root == DICOM => Ok(Self::Instances { content_type: text.to_owned() }),
+        let content_type = text.to_owned();
+        match (media_type.essence.as_str(), Form::of(&media_type.essence), Form::of(&root)) {
+            (DICOM, ..) => Ok(Self::Instance),
+            (_, Some(form), _) => Ok(Self::Metadata { form }),
+            ("multipart/related", None, Some(form)) => Ok(Self::Described { form, content_type }),
+            ("multipart/related", None, None) if root == DICOM => Ok(Self::Instances { content_type }),
             _ => Err(unsupported()),
         }
     }
 }
 
 /// Most parts of one request: each costs memory until the answer, however few bytes it has.
-const MOST_PARTS: u64 = 100_000;
+pub(super) const MOST_PARTS: u64 = 100_000;
 
 /// Hands every part to the archive; false when there is none.
 async fn take_parts<S>(parts: &mut Multipart<S>, ingestion: &mut Ingestion) -> Result<bool>

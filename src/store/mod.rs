@@ -14,6 +14,8 @@ mod folder;
 pub mod keys;
 mod receipts;
 mod s3;
+pub mod spool;
+mod temporary;
 
 pub use receipts::Receipt;
 
@@ -26,6 +28,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 use keys::StorageKey;
 use s3::Bucket;
+use spool::Spool;
 use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
@@ -237,6 +240,12 @@ impl ObjectStorage {
             Backend::Folder(folder) => folder.list(prefix),
             Backend::Bucket(bucket) => bucket.list(prefix),
         }
+    }
+
+    /// A place for bytes that are needed again, and gone with the process.
+    #[must_use]
+    pub fn spool(&self) -> Spool {
+        Spool::new(self.work.clone(), self.budget.clone())
     }
 
     /// Bytes of uploads that are in memory now, and never more than the budget.

@@ -1,11 +1,11 @@
-//! A temporary file for bytes that cannot be sent yet. It has no name, so nothing is left of it however the process ends.
+//! A temporary file for bytes that cannot be sent yet.
 
 use super::super::budget::Pieces;
+use super::super::temporary::{self, unavailable};
 use crate::error::{Error, Result};
 use bytes::Bytes;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
-use uuid::Uuid;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 
 /// Bytes that are appended at the end and taken from the start.
 #[derive(Debug)]
@@ -18,10 +18,7 @@ pub(super) struct Spill {
 impl Spill {
     /// An empty file.
     pub(super) fn new() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("isocenter-{}", Uuid::now_v7().simple()));
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path).map_err(unavailable)?;
-        std::fs::remove_file(&path).map_err(unavailable)?;
-        Ok(Self { file, start: 0, end: 0 })
+        Ok(Self { file: temporary::file()?, start: 0, end: 0 })
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -53,8 +50,4 @@ impl Spill {
         }
         Ok(bytes.into())
     }
-}
-
-fn unavailable(error: io::Error) -> Error {
-    Error::unavailable("the folder for temporary files cannot be used", error)
 }
