@@ -16,6 +16,7 @@ pub mod header;
 pub mod identity;
 pub mod inflate;
 pub mod json;
+pub mod media;
 mod nesting;
 pub mod query;
 pub mod read;
