@@ -31,6 +31,9 @@
 //! ([`dicom::header`]), the digest and the object store in one pass → [`store::ObjectStorage::make_durable`] →
 //! [`catalogue::Catalogue::insert_instances`] → [`dicomweb::store_response`].
 //!
+//! Metadata with bulk data take a turn before: `dicomweb::store_payload` reads the whole request, [`dicom::compose`] makes files of
+//! it, and these go the same way.
+//!
 //! *Query string → DICOM JSON:* [`dicomweb::search`] → [`dicomweb::query`] → [`dicom::query::SearchQuery`] →
 //! [`catalogue::search`] → rows written as they come, from JSON made when they were stored.
 //!

@@ -1,11 +1,14 @@
 //! STOW-RS of metadata in JSON and XML with bulk data in parts of their own.
 
+use std::collections::BTreeSet;
+
 use isocenter::dicom::xml;
 use serde_json::{Value as Json, json};
 
 use crate::support::binary::{Answer, JSON};
+use crate::support::corpus::{Corpus, Expected, report};
 use crate::support::model;
-use crate::support::server::{TestServer, on_both_stacks};
+use crate::support::server::{BackEnds, TestServer, on_both_stacks};
 
 on_both_stacks!(
     metadata_and_bulk_data_become_an_instance_that_says_the_same,
@@ -15,6 +18,8 @@ on_both_stacks!(
     compressed_frames_are_encapsulated,
     what_is_wrong_with_a_request_and_with_an_instance_are_told_apart,
     metadata_over_the_limit_are_refused_and_leave_nothing,
+    photographs_and_documents_become_instances_of_their_classes,
+    media_that_are_not_what_is_said_of_them_are_refused,
 );
 
 const XML: &str = "application/dicom+xml";
@@ -285,4 +290,196 @@ async fn metadata_over_the_limit_are_refused_and_leave_nothing(server: TestServe
     assert_eq!((answer.status, answer.failure_reasons()), (409, vec![0xA700]), "{}", answer.text());
     server.is_left_empty().await;
     assert!(server.is_alive().await);
+}
+
+/// A JPEG image of 8 × 8 pixels of grey: the markers that an image needs, and a scan that nobody decodes here.
+fn jpeg(scan: &[u8]) -> Vec<u8> {
+    let frame = [0xFF, 0xC0, 0, 11, 8, 0, 8, 0, 8, 1, 1, 0x11, 0];
+    let start = [0xFF, 0xDA, 0, 8, 1, 1, 0, 0, 63, 0];
+    [&[0xFF, 0xD8], &frame[..], &start, scan, &[0xFF, 0xD9]].concat()
+}
+
+/// What a client knows of a photograph or a document.
+fn known(number: &str, tag: &str, vr: &str) -> Json {
+    json!({
+        "00080018": {"vr": "UI", "Value": [format!("1.2.3.{number}")]},
+        "00080020": {"vr": "DA", "Value": ["20240229"]},
+        "00100010": {"vr": "PN", "Value": [{"Alphabetic": "Doe^Jane"}]},
+        "00100020": {"vr": "LO", "Value": ["P-1"]},
+        "0020000D": {"vr": "UI", "Value": ["1.2"]},
+        "0020000E": {"vr": "UI", "Value": ["1.2.3"]},
+        tag: {"vr": vr, "BulkDataURI": "media"},
+    })
+}
+
+fn media(content_type: &str, body: &[u8]) -> Part {
+    part(&format!("Content-Type: {content_type}\r\nContent-Location: media"), body)
+}
+
+async fn photographs_and_documents_become_instances_of_their_classes(server: TestServer) {
+    let image = jpeg(&[1; 20]);
+    let pdf = b"%PDF-1.7\nnothing\n%%EOF\n";
+    for (number, form) in [("1", JSON), ("2", XML)] {
+        let answer = store(&server, form, &[known(number, "7FE00010", "OB")], &[media("image/jpeg", &image)]).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let stored = server.read(&format!("{}/metadata", path(number)), JSON).await.json()[0].clone();
+        for (tag, value) in [
+            ("00080016", json!("1.2.840.10008.5.1.4.1.1.77.1.4")),
+            ("00083002", json!("1.2.840.10008.1.2.4.50")),
+            ("00280004", json!("MONOCHROME2")),
+            ("00280010", json!(8)),
+            ("00280011", json!(8)),
+            ("00280100", json!(8)),
+            ("00282110", json!("01")),
+        ] {
+            assert_eq!(stored[tag]["Value"][0], value, "{tag}");
+        }
+        let frame = server.read(&format!("{}/frames/1", path(number)), "image/jpeg").await;
+        assert_eq!((frame.status, frame.body.strip_suffix(&[0]).unwrap_or(&frame.body)), (200, &image[..]));
+    }
+    let answer = store(&server, JSON, &[known("3", "00420011", "OB")], &[media("application/pdf", pdf)]).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let stored = server.read(&format!("{}/metadata", path("3")), JSON).await.json()[0].clone();
+    assert_eq!(stored["00080016"]["Value"][0], "1.2.840.10008.5.1.4.1.1.104.1");
+    assert_eq!(stored["00420012"]["Value"][0], "application/pdf");
+    assert_eq!(stored["00420015"]["Value"][0], pdf.len());
+    let frames = [jpeg(&[1; 21]), jpeg(&[2; 30]), jpeg(&[3; 4])];
+    let parts: Vec<Part> = frames.iter().map(|frame| media("image/jpeg", frame)).collect();
+    let answer = store(&server, JSON, &[known("4", "7FE00010", "OB")], &parts).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let stored = server.read(&format!("{}/metadata", path("4")), JSON).await.json()[0].clone();
+    assert_eq!(stored["00280008"]["Value"][0], 3);
+    let frame = server.read(&format!("{}/frames/2", path("4")), "image/jpeg").await;
+    assert_eq!(frame.body.strip_suffix(&[0]), Some(&frames[1][..]), "with its padding");
+}
+
+async fn media_that_are_not_what_is_said_of_them_are_refused(server: TestServer) {
+    let image = jpeg(&[1; 20]);
+    let rows = |rows: u16| {
+        let mut known = known("1", "7FE00010", "OB");
+        known["00280010"] = json!({"vr": "US", "Value": [rows]});
+        known
+    };
+    for (what, metadata, content_type, bytes, reason) in [
+        ("no JPEG", rows(8), "image/jpeg", &b"GIF89a"[..], 0xC000),
+        ("cut", rows(8), "image/jpeg", &image[..10], 0xC000),
+        ("another size", rows(9), "image/jpeg", &image, 0xC000),
+        ("a document for an image", rows(8), "application/pdf", b"%PDF-1.7\n%%EOF\n", 0xC122),
+        ("no media type of images", rows(8), "text/html", b"<html>", 0xC122),
+        ("another transfer syntax", rows(8), "image/jpeg; transfer-syntax=1.2.840.10008.1.2.4.80", &image, 0xC000),
+    ] {
+        let answer = store(&server, JSON, &[metadata], &[media(content_type, bytes)]).await;
+        assert_eq!((answer.status, answer.failure_reasons()), (409, vec![reason]), "{what}: {}", answer.text());
+    }
+    let answer = store(&server, JSON, &[rows(8)], &[media("image/jpeg", &image)]).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+/// The values that metadata name, as parts of a request.
+async fn bulk_of(server: &TestServer, instance: &Json) -> Vec<Part> {
+    let mut bulk = Vec::new();
+    for uri in model::bulk_data_uris(instance) {
+        let accept = "multipart/related; type=\"*/*\"; transfer-syntax=*";
+        let answer = server.read(&server.url(&uri), accept).await;
+        assert_eq!(answer.status, 200, "{uri}: {}", answer.text());
+        for found in answer.parts() {
+            let content_type = found.header("Content-Type").unwrap();
+            bulk.push(part(&format!("Content-Type: {content_type}\r\nContent-Location: {uri}"), found.body));
+        }
+    }
+    bulk
+}
+
+/// Whether bulk data came back: native ones with their padding, of code streams what they are without what is around them.
+fn is_same(sent: &[Part], stored: &[Part]) -> bool {
+    let same = |((head, sent), (_, stored)): (&Part, &Part)| {
+        if head.contains("octet-stream") {
+            stored.strip_prefix(&sent[..]).is_some_and(|padding| padding.is_empty() || padding == [0])
+        } else {
+            let code_stream = stored.strip_suffix(&[0]).unwrap_or(stored);
+            memchr::memmem::find(sent, code_stream).is_some() && stored.len() * 2 > sent.len()
+        }
+    };
+    sent.len() == stored.len() && sent.iter().zip(stored).all(same)
+}
+
+/// What was sent and did not come back: the first attribute.
+fn lost(sent: &Json, stored: &Json) -> Option<String> {
+    let attributes = sent.as_object().unwrap().iter();
+    let kept = |(tag, attribute): &(&String, &Json)| {
+        // how it is encoded, and where its bulk data are; PS3.3 C.7.6.3 tells the rest for what is compressed
+        ["00083002", "7FE00010", "7FE00001", "7FE00002", "00280004", "00280006", "00282110", "00282112", "00282114"]
+            .contains(&tag.as_str())
+            || stored.get(tag.as_str()).is_some_and(|stored| comparable(stored) == comparable(attribute))
+    };
+    attributes.into_iter().find(|attribute| !kept(attribute)).map(|(tag, _)| tag.clone())
+}
+
+/// Without what XML does not tell: empty components and values at the end, and the text of a number.
+fn comparable(value: &Json) -> Json {
+    match value {
+        Json::Object(object) => {
+            let trimmed = |(key, value): (&String, &Json)| {
+                let value = match (key.as_str(), value) {
+                    ("Alphabetic" | "Ideographic" | "Phonetic", Json::String(name)) => {
+                        json!(name.trim_end_matches('^'))
+                    }
+                    ("Value", Json::Array(values)) if object.get("vr").is_some_and(|vr| vr != "SQ") => {
+                        let mut values: Vec<Json> = values.iter().map(comparable).collect();
+                        while values.last().is_some_and(|value| value.is_null() || *value == json!({})) {
+                            values.pop();
+                        }
+                        json!(values)
+                    }
+                    (_, value) => comparable(value),
+                };
+                (value != json!("") && value != json!([])).then(|| (key.clone(), value))
+            };
+            Json::Object(object.iter().filter_map(trimmed).collect())
+        }
+        Json::Array(values) => values.iter().map(comparable).collect(),
+        Json::Number(number) => json!(number.as_f64()),
+        other => other.clone(),
+    }
+}
+
+/// Compressed frames of the corpus that are no images, or that contradict their metadata.
+const REFUSED: [&str; 0] = [];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_server_has_is_stored_into_others_by_its_metadata_and_bulk_data() {
+    let Some(corpus) = Corpus::find() else { return report("store_metadata", 0) };
+    let source = TestServer::start(BackEnds::Local).await;
+    let targets = [(JSON, TestServer::start(BackEnds::Local).await), (XML, TestServer::start(BackEnds::Local).await)];
+    let (mut count, mut wrong, mut refused) = (0, Vec::new(), BTreeSet::new());
+    for file in corpus.groups().remove(&1).unwrap() {
+        let bytes = corpus.read(&file.path);
+        // the large ones are many times the same
+        if file.expected_in_group() != Expected::Stored || bytes.len() > 2 << 20 {
+            continue;
+        }
+        let answer = source.store(&[bytes]).await;
+        let url = answer.retrieve_urls().remove(0);
+        let sent = source.read(&format!("{url}/metadata"), JSON).await.json()[0].clone();
+        let bulk = bulk_of(&source, &sent).await;
+        for (form, target) in &targets {
+            let answer = store(target, form, std::slice::from_ref(&sent), &bulk).await;
+            if answer.status != 200 {
+                let failed = &answer.json()["00081198"]["Value"][0]["00000902"]["Value"][0];
+                refused.insert(format!("{}: {failed}", file.path));
+                continue;
+            }
+            let url = url.replace(&source.root(), &target.root());
+            let stored = target.read(&format!("{url}/metadata"), JSON).await.json()[0].clone();
+            if let Some(tag) = lost(&sent, &stored) {
+                wrong.push((file.path.clone(), *form, tag));
+            } else if !is_same(&bulk, &bulk_of(target, &stored).await) {
+                wrong.push((file.path.clone(), *form, "bulk data".to_owned()));
+            }
+        }
+        count += 1;
+    }
+    report("store_metadata", count);
+    assert_eq!(wrong, Vec::new());
+    assert_eq!(refused.iter().map(String::as_str).collect::<Vec<_>>(), REFUSED);
 }

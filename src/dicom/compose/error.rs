@@ -4,6 +4,7 @@ use std::fmt;
 
 use dicom_core::{Tag, VR};
 
+use crate::dicom::media::error::MediaError;
 use crate::dicom::reasons::FailureReason;
 
 /// Why metadata give no file.
@@ -30,9 +31,15 @@ pub enum ComposeError {
     /// Sequences nest too deep.
     #[error("sequences nest deeper than {0} levels")]
     TooDeep(usize),
+    /// There are more instances than a text may have.
+    #[error("the text has more than {0} instances")]
+    TooMany(usize),
     /// The data set takes more memory than it may.
     #[error("the metadata of the instance are too large")]
     TooLarge,
+    /// The bytes of its parts cannot be pixel data or a document.
+    #[error("{0}")]
+    Media(MediaError),
     /// There is no usable UID.
     #[error("`{}` is missing or no UID", Hex(*.0))]
     Identity(Tag),
@@ -102,9 +109,11 @@ impl ComposeError {
     pub fn reason(&self) -> FailureReason {
         match self {
             Self::Attribute { fault: Fault::NoPart, .. } => FailureReason::MissingBulkData,
-            Self::Attribute { fault: Fault::MediaType, .. } => FailureReason::TransferSyntaxNotSupported,
-            Self::TooLarge => FailureReason::OutOfResources,
-            Self::Syntax { .. } | Self::Attribute { .. } | Self::TooDeep(_) | Self::Identity(_) => {
+            Self::Attribute { fault: Fault::MediaType, .. } | Self::Media(MediaError::NoSyntax(_)) => {
+                FailureReason::TransferSyntaxNotSupported
+            }
+            Self::TooLarge | Self::TooMany(_) => FailureReason::OutOfResources,
+            Self::Media(_) | Self::Syntax { .. } | Self::Attribute { .. } | Self::TooDeep(_) | Self::Identity(_) => {
                 FailureReason::CannotUnderstand
             }
         }

@@ -19,8 +19,8 @@ use crate::dicom::vr;
 /// Where the instances of a text lie: the elements of one array, or one object that stands alone.
 ///
 /// # Errors
-/// The text is not UTF-8 or not JSON, or something else than an array or an object.
-pub fn instances(text: &[u8]) -> Result<Vec<Range<usize>>, ComposeError> {
+/// The text is not UTF-8 or not JSON, or something else than an array or an object, or there are more than `most`.
+pub fn instances(text: &[u8], most: usize) -> Result<Vec<Range<usize>>, ComposeError> {
     let text = std::str::from_utf8(text)
         .map_err(|error| ComposeError::Syntax { position: error.valid_up_to(), what: "the JSON is not UTF-8" })?;
     let mut lexer = Lexer::new(text);
@@ -40,7 +40,12 @@ pub fn instances(text: &[u8]) -> Result<Vec<Range<usize>>, ComposeError> {
         Some(b'[') => {
             lexer.expect(b'[', "an array is missing")?;
             let mut first = true;
+            let mut count = 0_usize;
             while lexer.another(&mut first, b']')? {
+                count += 1;
+                if count > most {
+                    return Err(ComposeError::TooMany(most));
+                }
                 take(&mut lexer)?;
             }
         }

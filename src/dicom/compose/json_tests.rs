@@ -23,7 +23,7 @@ fn one(text: &str) -> Result<(VR, Value), ComposeError> {
 #[test]
 fn instances_are_the_objects_of_an_array_or_one_that_stands_alone() {
     let found = |text: &str| {
-        instances(text.as_bytes())
+        instances(text.as_bytes(), 100)
             .map(|ranges| ranges.iter().map(|range| text[range.clone()].to_owned()).collect::<Vec<_>>())
     };
     assert_eq!(found("[{\"a\":1} , {},3]"), Ok(vec!["{\"a\":1}".to_owned(), "{}".to_owned(), "3".to_owned()]));
@@ -32,8 +32,10 @@ fn instances_are_the_objects_of_an_array_or_one_that_stands_alone() {
     for wrong in ["", "null", "\"a\"", "[{}", "[{}]]", "[{\"a\"}]", "{} {}", "[{},]"] {
         assert!(matches!(found(wrong), Err(ComposeError::Syntax { .. })), "{wrong}");
     }
-    assert!(instances(b"[\"\xff\"]").is_err());
+    assert!(instances(b"[\"\xff\"]", 100).is_err());
     assert!(matches!(found(&"[".repeat(100_000)), Err(ComposeError::TooDeep(_))));
+    assert_eq!(found(&format!("[{}{{}}]", "{},".repeat(99))).map(|found| found.len()), Ok(100));
+    assert_eq!(found(&format!("[{}{{}}]", "{},".repeat(100))), Err(ComposeError::TooMany(100)));
 }
 
 #[test]
@@ -123,7 +125,7 @@ fn sequences_nest_as_deep_as_files_may_and_no_deeper() {
         for levels in [1000, 10_000] {
             let text = nested(levels, vr_first);
             assert!(matches!(parse(&text), Err(ComposeError::TooDeep(_))), "{levels}");
-            assert_eq!(instances(text.as_bytes()).is_ok(), levels == 1000, "{levels}");
+            assert_eq!(instances(text.as_bytes(), 100).is_ok(), levels == 1000, "{levels}");
         }
     }
 }
@@ -162,7 +164,7 @@ proptest! {
     ) {
         for text in [pieces.as_bytes(), &any] {
             let whole = read(text, Limits::default(), &mut Known::default()).is_ok();
-            let found = instances(text);
+            let found = instances(text, usize::MAX);
             // what is read as an instance is one
             assert!(!whole || found.is_ok_and(|found| found.len() == 1));
         }

@@ -8,6 +8,7 @@
 //! ```
 //! Pure: what bulk data there is, is told by [`Bulk`]; the pieces name it, and whoever has the bytes puts them there.
 
+mod derived;
 mod encapsulate;
 mod error;
 pub mod json;

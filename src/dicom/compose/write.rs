@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use dicom_core::{Tag, VR};
 
+use crate::dicom::compose::derived::describe;
 use crate::dicom::compose::encapsulate::{EXTENDED_LENGTHS, EXTENDED_OFFSETS, Frames};
 use crate::dicom::compose::error::{ComposeError, Fault};
 use crate::dicom::compose::model::{Dataset, Element, Value};
@@ -15,6 +16,8 @@ use crate::dicom::explicit::{
     ITEM, ITEM_DELIMITER, LONGEST_SHORT, SEQUENCE_DELIMITER, UNDEFINED, front, padding, put_header, put_item,
 };
 use crate::dicom::identity::{SOP_CLASS_UID, SOP_INSTANCE_UID};
+use crate::dicom::media::error::MediaError;
+use crate::dicom::media::{Kind, Media};
 use crate::dicom::transfer_syntax::{self, Encoding};
 use crate::dicom::uid::{InstanceUid, SopClassUid, TransferSyntaxUid};
 use crate::dicom::vr::{self, PIXEL_DATA};
@@ -22,13 +25,14 @@ use crate::dicom::vr::{self, PIXEL_DATA};
 const SPECIFIC_CHARACTER_SET: Tag = Tag(0x0008, 0x0005);
 /// What the service says of what it has, not the instance of itself (PS3.18 10.4.1.1.2).
 const AVAILABLE_TRANSFER_SYNTAX_UID: Tag = Tag(0x0008, 0x3002);
+const ENCAPSULATED_DOCUMENT: Tag = Tag(0x0042, 0x0011);
 const BITS_ALLOCATED: Tag = Tag(0x0028, 0x0100);
 /// Values from this length on are handed on instead of copied.
 const LARGE: usize = 64 << 10;
 const UTF_8: &[u8] = b"ISO_IR 192";
 
 /// A part of the request that holds bulk data.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Part {
     /// Its bytes.
     pub length: u64,
@@ -39,19 +43,31 @@ pub struct Part {
 }
 
 /// What the bytes of a part are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Form {
     /// A value as it is, little endian; frames one after the other.
     Plain,
-    /// One compressed frame, or a video; the range is that of its code stream.
-    Frame {
-        /// What it is compressed by.
-        transfer_syntax: TransferSyntaxUid,
-        /// Bytes of the part.
-        range: Range<u64>,
-    },
+    /// A compressed frame, a video or a document, of a media type that says what it is.
+    Media(Media),
+    /// One compressed frame of which nothing is known but its transfer syntax.
+    Frame(TransferSyntaxUid),
+    /// Of a media type that says what it is, which it is not.
+    Broken(MediaError),
     /// Something of a media type that no pixel data can have.
     Other,
+}
+
+impl Part {
+    /// What its bytes are compressed by, and which of them are the code stream, if it is an image or a video.
+    fn frame(&self) -> Option<(TransferSyntaxUid, Range<u64>)> {
+        match &self.form {
+            Form::Frame(syntax) => Some((syntax.clone(), 0..self.length)),
+            Form::Media(media) if media.kind() != Kind::Document => {
+                Some((TransferSyntaxUid::parse(media.transfer_syntax()).ok()?, media.fragment()))
+            }
+            Form::Plain | Form::Media(_) | Form::Broken(_) | Form::Other => None,
+        }
+    }
 }
 
 /// The bulk data of a request.
@@ -82,6 +98,7 @@ pub enum Piece {
 /// What of it cannot be written, or has no bulk data.
 pub fn compose(mut dataset: Dataset, bulk: &dyn Bulk) -> Result<Vec<Piece>, ComposeError> {
     dataset.remove(AVAILABLE_TRANSFER_SYNTAX_UID);
+    describe_media(&mut dataset, bulk)?;
     let frames = match dataset.get(PIXEL_DATA) {
         Some(Element { vr, value: Value::Bulk(uri) }) => pixel_data(*vr, uri, bulk)?,
         _ => None,
@@ -106,25 +123,46 @@ pub fn compose(mut dataset: Dataset, bulk: &dyn Bulk) -> Result<Vec<Piece>, Comp
     Ok(writer.pieces)
 }
 
+/// Sets what the parts of the instance's image, video or document say of it.
+fn describe_media(dataset: &mut Dataset, bulk: &dyn Bulk) -> Result<(), ComposeError> {
+    for tag in [PIXEL_DATA, ENCAPSULATED_DOCUMENT] {
+        let Some(Element { value: Value::Bulk(uri), .. }) = dataset.get(tag) else { continue };
+        let mut media = Vec::new();
+        for part in bulk.named(uri).iter().filter_map(|number| bulk.part(*number)) {
+            match &part.form {
+                // an image can be a document, but no document an image
+                Form::Media(found) if (tag == ENCAPSULATED_DOCUMENT) == (found.kind() == Kind::Document) => {
+                    media.push(found.clone());
+                }
+                Form::Broken(error) => return Err(ComposeError::Media(*error)),
+                Form::Media(_) | Form::Plain | Form::Frame(_) | Form::Other => {}
+            }
+        }
+        if !media.is_empty() {
+            describe(dataset, &media)?;
+        }
+    }
+    Ok(())
+}
+
 /// The frames of pixel data whose parts are compressed; `None` for native ones.
 fn pixel_data(vr: VR, uri: &str, bulk: &dyn Bulk) -> Result<Option<Frames>, ComposeError> {
     let fault = |fault| ComposeError::attribute(PIXEL_DATA, vr, fault);
     let mut found: Option<Frames> = None;
     let mut plain = 0_usize;
     for number in bulk.named(uri) {
-        match bulk.part(*number).map(|part| &part.form) {
-            Some(Form::Plain) => plain += 1,
-            Some(Form::Frame { transfer_syntax, range }) => {
-                let frames = found
-                    .get_or_insert_with(|| Frames { transfer_syntax: transfer_syntax.clone(), frames: Vec::new() });
-                if frames.transfer_syntax != *transfer_syntax {
-                    return Err(fault(Fault::Parts));
-                }
-                frames.frames.push((*number, range.clone()));
-            }
-            Some(Form::Other) => return Err(fault(Fault::MediaType)),
-            None => return Err(fault(Fault::NoPart)),
+        let part = bulk.part(*number).ok_or_else(|| fault(Fault::NoPart))?;
+        if part.form == Form::Plain {
+            plain += 1;
+            continue;
         }
+        let (transfer_syntax, range) = part.frame().ok_or_else(|| fault(Fault::MediaType))?;
+        let frames =
+            found.get_or_insert_with(|| Frames { transfer_syntax: transfer_syntax.clone(), frames: Vec::new() });
+        if frames.transfer_syntax != transfer_syntax {
+            return Err(fault(Fault::Parts));
+        }
+        frames.frames.push((*number, range));
     }
     match found {
         Some(_) if plain > 0 => Err(fault(Fault::Parts)),
@@ -251,8 +289,15 @@ impl Writer<'_> {
         let mut length = 0_u64;
         for number in self.bulk.named(uri) {
             let part = self.bulk.part(*number).ok_or_else(|| fault(Fault::NoPart))?;
-            length = length.checked_add(part.length).ok_or_else(|| fault(Fault::TooLong))?;
-            parts.push((*number, 0..part.length));
+            let range = match &part.form {
+                Form::Media(media) if tag == ENCAPSULATED_DOCUMENT && media.kind() == Kind::Document => {
+                    media.fragment()
+                }
+                _ => 0..part.length,
+            };
+            let bytes = range.end.saturating_sub(range.start);
+            length = length.checked_add(bytes).ok_or_else(|| fault(Fault::TooLong))?;
+            parts.push((*number, range));
         }
         if parts.is_empty() {
             return Err(fault(Fault::NoPart));

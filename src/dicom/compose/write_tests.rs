@@ -60,8 +60,8 @@ impl Bulk for Parts {
     }
 }
 
-fn frame(syntax: &str, length: u64) -> Form {
-    Form::Frame { transfer_syntax: TransferSyntaxUid::parse(syntax).unwrap(), range: 0..length }
+fn frame(syntax: &str) -> Form {
+    Form::Frame(TransferSyntaxUid::parse(syntax).unwrap())
 }
 
 const JPEG: &str = "1.2.840.10008.1.2.4.50";
@@ -145,7 +145,7 @@ fn pixel_data_are_native_or_frames_by_what_their_parts_are() {
     let header = made(&pixel, &native).unwrap();
     let element = header.dataset.elements.last().unwrap();
     assert_eq!((element.vr, element.extent.length), (VR::OW, 6), "words, one part after the other");
-    let jpeg = Parts::default().with("p", frame(JPEG, 3), &[1, 2, 3]).with("p", frame(JPEG, 2), &[4, 5]);
+    let jpeg = Parts::default().with("p", frame(JPEG), &[1, 2, 3]).with("p", frame(JPEG), &[4, 5]);
     let header = made(&pixel, &jpeg).unwrap();
     assert_eq!((header.transfer_syntax.as_str(), header.number_of_frames), (JPEG, 2));
     let FrameIndex::Encapsulated(frames) = &header.frames else { panic!("{:?}", header.frames) };
@@ -159,12 +159,8 @@ fn pixel_data_are_native_or_frames_by_what_their_parts_are() {
     for (what, parts, fault) in [
         ("none", Parts::default(), Fault::NoPart),
         ("a web page", Parts::default().with("p", Form::Other, &[1]), Fault::MediaType),
-        (
-            "two syntaxes",
-            Parts::default().with("p", frame(JPEG, 1), &[1]).with("p", frame("1.2", 1), &[1]),
-            Fault::Parts,
-        ),
-        ("both kinds", Parts::default().with("p", frame(JPEG, 1), &[1]).with("p", Form::Plain, &[1]), Fault::Parts),
+        ("two syntaxes", Parts::default().with("p", frame(JPEG), &[1]).with("p", frame("1.2"), &[1]), Fault::Parts),
+        ("both kinds", Parts::default().with("p", frame(JPEG), &[1]).with("p", Form::Plain, &[1]), Fault::Parts),
     ] {
         let error = made(&pixel, &parts).expect_err(what);
         assert_eq!(error, ComposeError::attribute(PIXEL_DATA, VR::OB, fault), "{what}");
@@ -215,7 +211,7 @@ fn parts_of(header: &Header, file: &[u8], index: &[u8], object: &Map<String, Jso
             }
             BulkKind::Encapsulated => {
                 for fragment in fragments(header, &bytes, path == BulkPath::pixel_data()) {
-                    parts.push(uri, frame(header.transfer_syntax.as_str(), fragment.len() as u64), fragment);
+                    parts.push(uri, frame(header.transfer_syntax.as_str()), fragment);
                 }
             }
         }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use crate::archive::memory::Share;
 use crate::dicom::compose::{Bulk, Form, Part};
+use crate::dicom::media::MediaReader;
 use crate::dicom::transfer_syntax::{self, EXPLICIT_BIG};
 use crate::dicom::uid::TransferSyntaxUid;
 use crate::dicomweb::accept::OCTET_STREAM;
@@ -45,6 +45,7 @@ pub(super) struct Receiving {
 /// What the headers of a part say of its bytes.
 enum Kind {
     Plain,
+    Media(Box<MediaReader>),
     Frame(TransferSyntaxUid),
     Other,
 }
@@ -55,8 +56,6 @@ pub(super) struct BulkParts {
     parts: Vec<Stored>,
     names: HashMap<String, Vec<usize>>,
     base: String,
-    /// For the names.
-    _share: Share,
 }
 
 impl Incoming {
@@ -69,19 +68,25 @@ impl Incoming {
         self.memory
     }
 
-    /// Begins a part.
-    pub(super) fn begin(&mut self, headers: &PartHeaders) -> Receiving {
+    /// Begins a part, unless nothing can name it.
+    pub(super) fn begin(&mut self, headers: &PartHeaders) -> Option<Receiving> {
         let location = headers.content_location().map(|location| resolve(&self.base, location));
         // a URI of the scheme `cid` names a Content-ID (RFC 2392)
         let id = headers.get("content-id").map(|id| format!("cid:{}", id.trim().trim_matches(['<', '>'])));
         let names: Vec<String> = location.into_iter().chain(id).collect();
+        if names.is_empty() {
+            return None;
+        }
         self.memory = names.iter().fold(self.memory, |memory, name| memory.saturating_add(2 * name.len() + PART_BYTES));
-        Receiving { names, kind: Kind::of(headers), start: self.spool.len(), ascii: true }
+        Some(Receiving { names, kind: Kind::of(headers), start: self.spool.len(), ascii: true })
     }
 
     /// Takes more of a part.
     pub(super) async fn push(&mut self, receiving: &mut Receiving, chunk: Bytes) -> Result<()> {
         receiving.ascii = receiving.ascii && chunk.is_ascii();
+        if let Kind::Media(reader) = &mut receiving.kind {
+            reader.push(&chunk);
+        }
         self.spool.append(chunk).await
     }
 
@@ -91,7 +96,8 @@ impl Incoming {
         let length = self.spool.len().saturating_sub(start);
         let form = match kind {
             Kind::Plain => Form::Plain,
-            Kind::Frame(transfer_syntax) => Form::Frame { transfer_syntax, range: 0..length },
+            Kind::Media(reader) => reader.finish().map_or_else(Form::Broken, Form::Media),
+            Kind::Frame(transfer_syntax) => Form::Frame(transfer_syntax),
             Kind::Other => Form::Other,
         };
         for name in names {
@@ -100,10 +106,10 @@ impl Incoming {
         self.parts.push(Stored { part: Part { length, ascii, form }, start });
     }
 
-    /// All parts have come; `share` is that of their names.
-    pub(super) async fn finish(self, share: Share) -> Result<BulkParts> {
+    /// All parts have come.
+    pub(super) async fn finish(self) -> Result<BulkParts> {
         let Self { spool, parts, names, base, .. } = self;
-        Ok(BulkParts { spooled: spool.finish().await?, parts, names, base, _share: share })
+        Ok(BulkParts { spooled: spool.finish().await?, parts, names, base })
     }
 }
 
@@ -111,11 +117,12 @@ impl Kind {
     /// By the media type and the transfer syntax that it names (PS3.18 8.7.3.5).
     fn of(headers: &PartHeaders) -> Self {
         let Some(media_type) = headers.content_type() else { return Self::Plain };
+        let named = media_type.parameter("transfer-syntax");
         if media_type.essence != OCTET_STREAM {
-            return Self::Other;
+            let reader = MediaReader::of(&media_type.essence, named);
+            return reader.map_or(Self::Other, |reader| Self::Media(Box::new(reader)));
         }
-        let named = media_type.parameter("transfer-syntax").and_then(|text| TransferSyntaxUid::parse(text).ok());
-        match named {
+        match named.and_then(|text| TransferSyntaxUid::parse(text).ok()) {
             Some(uid) if transfer_syntax::is_encapsulated(&uid) => Self::Frame(uid),
             // its words would have to be turned around
             Some(uid) if uid.as_str() == EXPLICIT_BIG => Self::Other,

@@ -102,7 +102,7 @@ impl Payload {
         let mut instances_sent = 0_usize;
         while let Some(part) = parts.next_part().await? {
             let kind = self.kind(part.headers());
-            let mut receiving = matches!(kind, Kind::Bulk).then(|| self.bulk.begin(part.headers()));
+            let mut receiving = if kind == Kind::Bulk { self.bulk.begin(part.headers()) } else { None };
             if parts.parts() > MOST_PARTS {
                 let message = format!("the body has more than {MOST_PARTS} parts; send them in several requests");
                 return Err(Error::new(ErrorKind::TooLarge, message));
@@ -114,14 +114,15 @@ impl Payload {
             }
             self.hold(0)?;
             while let Some(chunk) = body.next().await {
+                let chunk = chunk?;
                 if let Some(receiving) = &mut receiving {
-                    self.bulk.push(receiving, chunk?).await?;
+                    self.bulk.push(receiving, chunk).await?;
                 }
             }
-            match receiving {
-                Some(receiving) => self.bulk.end(receiving),
-                None => instances_sent += 1,
+            if let Some(receiving) = receiving {
+                self.bulk.end(receiving);
             }
+            instances_sent += usize::from(kind == Kind::Instance);
         }
         self.store(ingestion).await?;
         (0..instances_sent).for_each(|_| ingestion.refuse(whole_instance()));
@@ -188,8 +189,7 @@ impl Payload {
                            instance in the Native DICOM Model";
             return Err(Error::bad_request(message));
         }
-        let names = ingestion.payload_memory();
-        let bulk = Arc::new(self.bulk.finish(names).await?);
+        let bulk = Arc::new(self.bulk.finish().await?);
         for (form, text) in instances {
             let mut work = ingestion.payload_memory();
             let most = Limits::default().bytes;
@@ -224,9 +224,16 @@ async fn found(form: Form, text: Bytes) -> Result<Vec<(Form, Bytes)>> {
     }
     let ranges: std::result::Result<Vec<Range<usize>>, ComposeError> = {
         let text = text.clone();
-        aside(text.len(), move || compose::json::instances(&text)).await?
+        let most = usize::try_from(MOST_PARTS).unwrap_or(usize::MAX);
+        aside(text.len(), move || compose::json::instances(&text, most)).await?
     };
-    let ranges = ranges.map_err(|error| Error::bad_request(format!("the metadata are no DICOM JSON: {error}")))?;
+    let ranges = ranges.map_err(|error| match error {
+        ComposeError::TooMany(most) => {
+            let message = format!("the metadata have more than {most} instances; send them in several requests");
+            Error::new(ErrorKind::TooLarge, message)
+        }
+        error => Error::bad_request(format!("the metadata are no DICOM JSON: {error}")),
+    })?;
     Ok(ranges.into_iter().map(|range| (form, text.slice(range))).collect())
 }
 
