@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use futures_util::future::join_all;
 use isocenter::dicom::xml;
 use serde_json::{Value as Json, json};
 
@@ -443,8 +444,25 @@ fn comparable(value: &Json) -> Json {
     }
 }
 
-/// Compressed frames of the corpus that are no images, or that contradict their metadata.
-const REFUSED: [&str; 0] = [];
+/// Files of the corpus whose metadata and frames contradict each other, or that have no image, or no UID.
+const REFUSED: [&str; 12] = [
+    "broken/JPEG2000-embedded-sequence-delimiter.dcm",
+    "broken/fuzz/005_gdcm_sig6_560c67be.dcm",
+    "broken/fuzz/013_gdcm_sig6_d69a2543.dcm",
+    "broken/syn_enc_bot_out_of_range.dcm",
+    "broken/syn_enc_zero_fragments.dcm",
+    "broken/syn_no_sop_class.dcm",
+    // JPEG Lossless of another predictor than its transfer syntax has
+    "modality/sample-op.dcm",
+    // bits stored that are not those of the code stream
+    "pixel/693_J2KR.dcm",
+    "syntax/wg04/XA1_JPLY",
+    // single bits
+    "syntax/liver_j2k.dcm",
+    "syntax/liver_rle.dcm",
+    // progresses in another order than its transfer syntax has
+    "synthetic/syntax/htj2k_rpcl_mf.dcm",
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_server_has_is_stored_into_others_by_its_metadata_and_bulk_data() {
@@ -466,7 +484,9 @@ async fn what_one_server_has_is_stored_into_others_by_its_metadata_and_bulk_data
             let answer = store(target, form, std::slice::from_ref(&sent), &bulk).await;
             if answer.status != 200 {
                 let failed = &answer.json()["00081198"]["Value"][0]["00000902"]["Value"][0];
-                refused.insert(format!("{}: {failed}", file.path));
+                if !REFUSED.contains(&file.path.as_str()) {
+                    refused.insert(format!("{}: {failed}", file.path));
+                }
                 continue;
             }
             let url = url.replace(&source.root(), &target.root());
@@ -481,5 +501,25 @@ async fn what_one_server_has_is_stored_into_others_by_its_metadata_and_bulk_data
     }
     report("store_metadata", count);
     assert_eq!(wrong, Vec::new());
-    assert_eq!(refused.iter().map(String::as_str).collect::<Vec<_>>(), REFUSED);
+    assert_eq!(refused, BTreeSet::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_requests_of_much_metadata_share_one_bound_of_memory() {
+    let server = TestServer::start(BackEnds::Local).await;
+    let sent = |number: u32| {
+        let mut image = image(&number.to_string(), "");
+        image["7FE00010"] = json!({"vr": "OW", "InlineBinary": "A".repeat(32 << 20)});
+        body(&metadata(JSON, &[image]))
+    };
+    let content_type = format!("multipart/related; type=\"{JSON}\"; boundary={BOUNDARY}");
+    let headers = [("content-type", content_type.as_str()), ("accept", JSON)];
+    let answers = join_all((0..20).map(|number| server.send("POST", "/studies", &headers, sent(number)))).await;
+    for answer in &answers {
+        assert!([200, 503].contains(&answer.status), "{}", answer.text());
+        assert!(answer.status == 200 || answer.header("retry-after").is_some());
+    }
+    assert_eq!(server.send("POST", "/studies", &headers, sent(30)).await.status, 200, "all of it was given back");
+    let peak = server.peak_memory();
+    assert!(peak < 600 << 20, "{} MiB", peak >> 20);
 }

@@ -98,3 +98,58 @@ fn item_of(attributes: Vec<Derived>) -> Result<Dataset, ComposeError> {
     let element = |Derived { tag, vr, value }| Ok((tag, Element { vr, value: value_of(vr, value)? }));
     Dataset::new(attributes.into_iter().map(element).collect::<Result<_, ComposeError>>()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_said_is_known_as_text_whatever_its_vr() {
+        let element = |tag: (u16, u16), vr, bytes: &[u8]| {
+            (Tag(tag.0, tag.1), Element { vr, value: Value::Bytes(bytes.to_vec()) })
+        };
+        let dataset = Dataset::new(vec![
+            element((0x0008, 0x0016), VR::UN, b"1.2.3\0"),
+            element((0x0008, 0x0060), VR::CS, b"XC "),
+            element((0x0020, 0x4000), VR::LT, b""),
+            (Tag(0x0008, 0x1140), Element { vr: VR::SQ, value: Value::Items(Vec::new()) }),
+            element((0x0028, 0x0009), VR::AT, &[0x18, 0, 0x63, 0x10]),
+            element((0x0028, 0x0010), VR::US, &[0, 2]),
+            element((0x0028, 0x0011), VR::UN, &[1, 2]),
+            element((0x0028, 0x0106), VR::SS, &[0xFE, 0xFF, 1, 0]),
+            (Tag(0x7FE0, 0x0010), Element { vr: VR::OW, value: Value::Bulk("x".to_owned()) }),
+        ]);
+        let dataset = dataset.unwrap();
+        let known = Described::of(&dataset);
+        for (group, element, has, text) in [
+            (0x0008, 0x0016, true, Some("1.2.3")),
+            (0x0008, 0x0060, true, Some("XC")),
+            (0x0020, 0x4000, true, Some("")),
+            (0x0008, 0x1140, true, None),
+            (0x0028, 0x0009, true, Some("00181063")),
+            (0x0028, 0x0010, true, Some("512")),
+            (0x0028, 0x0011, true, Some("513")),
+            (0x0028, 0x0106, true, Some("-2\\1")),
+            (0x7FE0, 0x0010, true, None),
+            (0x0028, 0x0008, false, None),
+        ] {
+            let tag = Tag(group, element);
+            assert_eq!((known.has(tag), known.text(tag)), (has, text), "{tag}");
+        }
+    }
+
+    #[test]
+    fn what_follows_from_the_bytes_is_written_by_its_vr() {
+        for (vr, value, expected) in [
+            (VR::SQ, derive::Value::Empty, Value::Items(Vec::new())),
+            (VR::LO, derive::Value::Empty, Value::Bytes(Vec::new())),
+            (VR::CS, derive::Value::Text("A\\B".to_owned()), Value::Bytes(b"A\\B".to_vec())),
+            (VR::US, derive::Value::Numbers(vec![1, 0x203]), Value::Bytes(vec![1, 0, 3, 2])),
+            (VR::UL, derive::Value::Long(5), Value::Bytes(vec![5, 0, 0, 0])),
+            (VR::AT, derive::Value::Tags(vec![Tag(0x0018, 0x1063)]), Value::Bytes(vec![0x18, 0, 0x63, 0x10])),
+            (VR::SQ, derive::Value::Items(vec![Vec::new()]), Value::Items(vec![Dataset::default()])),
+        ] {
+            assert_eq!(value_of(vr, value), Ok(expected), "{vr}");
+        }
+    }
+}

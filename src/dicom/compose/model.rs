@@ -156,15 +156,14 @@ impl Meter {
         Ok(())
     }
 
-    /// Takes memory for an attribute and what its value holds.
+    /// Takes memory for an attribute.
     pub(super) fn element(&mut self, value: &Value) -> Result<(), ComposeError> {
         // a vector that grows has room for as many again
         self.charge(2 * size_of::<(Tag, Element)>())?;
         match value {
-            Value::Bytes(bytes) => self.charge(bytes.capacity()),
             Value::Bulk(uri) => self.charge(uri.capacity()),
-            // charged item by item
-            Value::Items(_) => Ok(()),
+            // charged as they come, and item by item
+            Value::Bytes(_) | Value::Items(_) => Ok(()),
         }
     }
 

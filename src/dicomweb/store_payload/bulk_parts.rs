@@ -15,6 +15,8 @@ use crate::http::multipart::PartHeaders;
 use crate::store::ByteStream;
 use crate::store::spool::{Spool, Spooled};
 
+/// Deflated Image Frame Compression, whose frames say nothing of themselves.
+const DEFLATED_FRAMES: &str = "1.2.840.10008.1.2.8.1";
 /// Memory that a part takes beside its bytes and its name.
 const PART_BYTES: usize = 256;
 
@@ -118,6 +120,9 @@ impl Kind {
     fn of(headers: &PartHeaders) -> Self {
         let Some(media_type) = headers.content_type() else { return Self::Plain };
         let named = media_type.parameter("transfer-syntax");
+        if media_type.essence == "application/x-deflate" {
+            return TransferSyntaxUid::parse(DEFLATED_FRAMES).map_or(Self::Other, Self::Frame);
+        }
         if media_type.essence != OCTET_STREAM {
             let reader = MediaReader::of(&media_type.essence, named);
             return reader.map_or(Self::Other, |reader| Self::Media(Box::new(reader)));

@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use actix_web::HttpRequest;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 
 use crate::app::App;
@@ -157,7 +157,7 @@ impl Payload {
     where
         S: Stream<Item = Result<Bytes>> + Unpin,
     {
-        let mut text = BytesMut::new();
+        let mut text = Vec::new();
         while let Some(chunk) = body.next().await {
             let chunk = chunk?;
             self.length = self.length.saturating_add(chunk.len());
@@ -172,7 +172,8 @@ impl Payload {
             self.hold(text.len())?;
             text.extend_from_slice(&chunk);
         }
-        self.metadata.push((form, text.freeze()));
+        text.shrink_to_fit();
+        self.metadata.push((form, text.into()));
         Ok(())
     }
 
