@@ -137,15 +137,16 @@ impl Reader<'_> {
                 _ => lexer.skip()?,
             }
         }
-        let vr = match members.vr {
-            Some(vr) => vr,
-            None => vr_of(tag, "").ok_or_else(|| fault(Fault::NoVr))?,
+        let vr = match (members.vr, &members.value) {
+            (Some(vr), _) => vr,
+            (None, Some(Value::Items(_))) => VR::SQ,
+            (None, _) => vr_of(tag, "").ok_or_else(|| fault(Fault::NoVr))?,
         };
         if let Some((inline, mut later)) = members.later {
             members.value = Some(self.value(&mut later, inline, tag, vr, depth)?);
         }
         let value = members.value.unwrap_or_else(|| empty(vr));
-        if vr == VR::SQ && !matches!(value, Value::Items(_)) {
+        if (vr == VR::SQ) != matches!(value, Value::Items(_)) {
             return Err(ComposeError::attribute(tag, vr, Fault::Type));
         }
         Ok(Element { vr, value })
@@ -166,6 +167,10 @@ impl Reader<'_> {
                 members.value = Some(Value::Bulk(uri.into_owned()));
             }
             (_, Some(vr)) => members.value = Some(self.value(lexer, key == "InlineBinary", tag, vr, depth)?),
+            // whatever the VR: and what lies in items is not read twice
+            (_, None) if holds_items(lexer.clone()) => {
+                members.value = Some(self.value(lexer, false, tag, VR::SQ, depth)?)
+            }
             (_, None) => {
                 members.later = Some((key == "InlineBinary", lexer.clone()));
                 lexer.skip()?;
@@ -241,6 +246,26 @@ impl Reader<'_> {
         }
         values.finish().map_err(fault)
     }
+}
+
+/// Whether an array has an item with an attribute.
+fn holds_items(mut lexer: Lexer<'_>) -> bool {
+    let mut look = || {
+        lexer.expect(b'[', "an array is missing")?;
+        let mut first = true;
+        while lexer.another(&mut first, b']')? {
+            if lexer.peek() == Some(b'n') {
+                lexer.word()?;
+                continue;
+            }
+            lexer.expect(b'{', "an object is missing")?;
+            if lexer.another(&mut true, b'}')? {
+                return Ok(tag_of(&lexer.key()?).is_some());
+            }
+        }
+        Ok(false)
+    };
+    look().unwrap_or_else(|_: ComposeError| false)
 }
 
 /// A person's name as an object of its groups; the inner error is that of the text, if it is not the model's.

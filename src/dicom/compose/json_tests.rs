@@ -68,6 +68,14 @@ fn each_form_of_value_becomes_the_bytes_of_its_vr() {
     ] {
         assert_eq!(one(text), Ok(expected), "{text}");
     }
+    let items = "{\"Value\":[{},null,{\"00080060\":{\"vr\":\"CS\"}}]";
+    for (rest, read) in [(",\"vr\":\"SQ\"}", true), ("}", true), (",\"vr\":\"LO\"}", false)] {
+        let found = one(&format!("{{\"00091001\":{items}{rest}}}"));
+        assert_eq!(
+            found.is_ok_and(|(vr, value)| vr == VR::SQ && matches!(value, Value::Items(items) if items.len() == 3)),
+            read
+        );
+    }
     assert_eq!(parse(r#"{"00020010":{"vr":"UI","Value":["1"]},"00080000":5}"#), Ok(Dataset::default()), "left out");
 }
 
