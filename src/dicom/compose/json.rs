@@ -168,8 +168,8 @@ impl Reader<'_> {
             }
             (_, Some(vr)) => members.value = Some(self.value(lexer, key == "InlineBinary", tag, vr, depth)?),
             // whatever the VR: and what lies in items is not read twice
-            (_, None) if holds_items(lexer.clone()) => {
-                members.value = Some(self.value(lexer, false, tag, VR::SQ, depth)?)
+            ("Value", None) if holds_items(lexer.clone()) => {
+                members.value = Some(self.value(lexer, false, tag, VR::SQ, depth)?);
             }
             (_, None) => {
                 members.later = Some((key == "InlineBinary", lexer.clone()));
@@ -250,7 +250,7 @@ impl Reader<'_> {
 
 /// Whether an array has an item with an attribute.
 fn holds_items(mut lexer: Lexer<'_>) -> bool {
-    let mut look = || {
+    let mut look = || -> Result<bool, ComposeError> {
         lexer.expect(b'[', "an array is missing")?;
         let mut first = true;
         while lexer.another(&mut first, b']')? {
@@ -265,7 +265,7 @@ fn holds_items(mut lexer: Lexer<'_>) -> bool {
         }
         Ok(false)
     };
-    look().unwrap_or_else(|_: ComposeError| false)
+    look().unwrap_or(false)
 }
 
 /// A person's name as an object of its groups; the inner error is that of the text, if it is not the model's.

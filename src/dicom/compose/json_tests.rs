@@ -87,6 +87,10 @@ fn what_cannot_be_written_is_refused_with_its_tag_and_never_its_value() {
         (r#"{"00080020":{"vr":"DA","vr":"DA"}}"#, "`00080020`: is not described as the model asks"),
         (r#"{"00080020":{"vr":"DA","Value":"20240229"}}"#, "`00080020` DA: is not described as the model asks"),
         (r#"{"7FE00010":{"vr":"OB","InlineBinary":["AAEC"]}}"#, "`7FE00010` OB: is not described as the model asks"),
+        (
+            r#"{"00081140":{"InlineBinary":[{"00080060":{"vr":"CS"}}]}}"#,
+            "`00081140` SQ: is not described as the model asks",
+        ),
         (r#"{"7FE00010":{"vr":"OB","InlineBinary":"="}}"#, "`7FE00010` OB: is not base64"),
         (r#"{"00080020":{"vr":"DA","Value":[true]}}"#, "`00080020` DA: a value is of the wrong type"),
         (r#"{"00080020":{"vr":"DA","Value":[["x"]]}}"#, "`00080020` DA: a value is of the wrong type"),
