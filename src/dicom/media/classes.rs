@@ -37,10 +37,8 @@ pub(super) struct Class {
 pub(super) enum Frames {
     /// One, without Number of Frames.
     Single,
-    /// Number of Frames always; frames follow each other as pages.
-    Pages,
-    /// Number of Frames always; frames follow each other in time.
-    Film,
+    /// Number of Frames always.
+    Many,
     /// None: a document.
     None,
 }
@@ -51,6 +49,15 @@ const fn empty(tag: Tag, vr: VR) -> Needed {
 
 const fn text(tag: Tag, vr: VR, value: &'static str) -> Needed {
     Needed { tag, vr, value: Otherwise::Text(value) }
+}
+
+/// A code of Type 1 that only the client knows: SNOMED CT has one that says so, and the context groups may be extended.
+const fn unknown(tag: Tag) -> Needed {
+    code(tag, "261665006", "Unknown")
+}
+
+const fn code(tag: Tag, value: &'static str, meaning: &'static str) -> Needed {
+    Needed { tag, vr: VR::SQ, value: Otherwise::Code { value, scheme: "SCT", meaning } }
 }
 
 /// Patient, General Study, General Series, General Equipment.
@@ -76,6 +83,9 @@ const IMAGE: &[Needed] = &[empty(tags::PATIENT_ORIENTATION, VR::CS)];
 const VISIBLE_LIGHT: &[Needed] =
     &[text(tags::IMAGE_TYPE, VR::CS, "ORIGINAL\\PRIMARY"), empty(tags::ACQUISITION_CONTEXT_SEQUENCE, VR::SQ)];
 
+/// The region of a video, which has to be told (PS3.3 C.8.12.1): nobody told it.
+const REGION: &[Needed] = &[unknown(tags::ANATOMIC_REGION_SEQUENCE)];
+
 /// SC Equipment: what came over the network is a file of some workstation.
 const SECONDARY: &[Needed] = &[text(tags::CONVERSION_TYPE, VR::CS, "WSD")];
 
@@ -86,18 +96,17 @@ const ANNOTATED: &[Needed] = &[text(tags::BURNED_IN_ANNOTATION, VR::CS, "YES")];
 const OPHTHALMIC: &[Needed] = &[
     text(tags::IMAGE_TYPE, VR::CS, "ORIGINAL\\PRIMARY"),
     text(tags::INSTANCE_NUMBER, VR::IS, "1"),
-    Needed {
-        tag: tags::ANATOMIC_REGION_SEQUENCE,
-        vr: VR::SQ,
-        value: Otherwise::Code { value: "81745001", scheme: "SCT", meaning: "Eye" },
-    },
+    // Synchronization
+    text(tags::SYNCHRONIZATION_TRIGGER, VR::CS, "NO TRIGGER"),
+    text(tags::ACQUISITION_TIME_SYNCHRONIZED, VR::CS, "N"),
+    code(tags::ANATOMIC_REGION_SEQUENCE, "81745001", "Eye"),
     empty(tags::PATIENT_EYE_MOVEMENT_COMMANDED, VR::CS),
     empty(tags::REFRACTIVE_STATE_SEQUENCE, VR::SQ),
     empty(tags::EMMETROPIC_MAGNIFICATION, VR::FL),
     empty(tags::INTRA_OCULAR_PRESSURE, VR::FL),
     empty(tags::HORIZONTAL_FIELD_OF_VIEW, VR::FL),
     empty(tags::PUPIL_DILATED, VR::CS),
-    empty(tags::ACQUISITION_DEVICE_TYPE_CODE_SEQUENCE, VR::SQ),
+    unknown(tags::ACQUISITION_DEVICE_TYPE_CODE_SEQUENCE),
     empty(tags::ILLUMINATION_TYPE_CODE_SEQUENCE, VR::SQ),
     empty(tags::LIGHT_PATH_FILTER_TYPE_STACK_CODE_SEQUENCE, VR::SQ),
     empty(tags::IMAGE_PATH_FILTER_TYPE_STACK_CODE_SEQUENCE, VR::SQ),
@@ -117,17 +126,18 @@ const DOCUMENT: &[Needed] = &[
 ];
 
 const VL: &[&[Needed]] = &[IMAGE, VISIBLE_LIGHT];
+const VL_FILM: &[&[Needed]] = &[IMAGE, VISIBLE_LIGHT, REGION];
 const PAGES: &[&[Needed]] = &[IMAGE, SECONDARY, ANNOTATED];
 
 /// The classes that are completed; for all others only what the bytes say is set.
 const CLASSES: &[Class] = &[
-    vl(uids::VL_PHOTOGRAPHIC_IMAGE_STORAGE, "XC", Frames::Single),
-    vl(uids::VL_ENDOSCOPIC_IMAGE_STORAGE, "ES", Frames::Single),
-    vl(uids::VL_MICROSCOPIC_IMAGE_STORAGE, "GM", Frames::Single),
-    vl(uids::VL_SLIDE_COORDINATES_MICROSCOPIC_IMAGE_STORAGE, "SM", Frames::Single),
-    vl(uids::VIDEO_PHOTOGRAPHIC_IMAGE_STORAGE, "XC", Frames::Film),
-    vl(uids::VIDEO_ENDOSCOPIC_IMAGE_STORAGE, "ES", Frames::Film),
-    vl(uids::VIDEO_MICROSCOPIC_IMAGE_STORAGE, "GM", Frames::Film),
+    vl(uids::VL_PHOTOGRAPHIC_IMAGE_STORAGE, "XC"),
+    vl(uids::VL_ENDOSCOPIC_IMAGE_STORAGE, "ES"),
+    vl(uids::VL_MICROSCOPIC_IMAGE_STORAGE, "GM"),
+    vl(uids::VL_SLIDE_COORDINATES_MICROSCOPIC_IMAGE_STORAGE, "SM"),
+    film(uids::VIDEO_PHOTOGRAPHIC_IMAGE_STORAGE, "XC"),
+    film(uids::VIDEO_ENDOSCOPIC_IMAGE_STORAGE, "ES"),
+    film(uids::VIDEO_MICROSCOPIC_IMAGE_STORAGE, "GM"),
     Class {
         uid: uids::SECONDARY_CAPTURE_IMAGE_STORAGE,
         modality: "OT",
@@ -141,7 +151,7 @@ const CLASSES: &[Class] = &[
     Class {
         uid: uids::OPHTHALMIC_PHOTOGRAPHY8_BIT_IMAGE_STORAGE,
         modality: "OP",
-        frames: Frames::Film,
+        frames: Frames::Many,
         modules: &[OPHTHALMIC, IMAGE, ANNOTATED],
     },
     Class {
@@ -152,12 +162,16 @@ const CLASSES: &[Class] = &[
     },
 ];
 
-const fn vl(uid: &'static str, modality: &'static str, frames: Frames) -> Class {
-    Class { uid, modality, frames, modules: VL }
+const fn vl(uid: &'static str, modality: &'static str) -> Class {
+    Class { uid, modality, frames: Frames::Single, modules: VL }
+}
+
+const fn film(uid: &'static str, modality: &'static str) -> Class {
+    Class { uid, modality, frames: Frames::Many, modules: VL_FILM }
 }
 
 const fn pages(uid: &'static str) -> Class {
-    Class { uid, modality: "OT", frames: Frames::Pages, modules: PAGES }
+    Class { uid, modality: "OT", frames: Frames::Many, modules: PAGES }
 }
 
 /// The class of a UID, if it is completed.

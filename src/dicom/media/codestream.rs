@@ -37,14 +37,22 @@ pub(super) struct Codestream {
     high_throughput: bool,
     lengths_of_tiles: bool,
     progression_changes: bool,
-    /// In the header of a tile part: where the part ends, if it says.
-    tile: Option<Option<u64>>,
+    /// The tile part whose header is read.
+    tile: Option<TilePart>,
     tiles: bool,
     /// The last two bytes of a last tile part without a length.
     tail: [u8; 2],
     open: bool,
     /// Position after the end marker.
     end: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum TilePart {
+    /// Up to this position.
+    Until(u64),
+    /// Up to the end marker of the code stream.
+    Open,
 }
 
 #[derive(Debug)]
@@ -119,9 +127,9 @@ impl Codestream {
                 let length = window.u32(6)?;
                 self.tiles = true;
                 self.tile = Some(match length {
-                    0 => None,
-                    ..14 => return Err(MediaError::Malformed),
-                    _ => Some(at.saturating_add(length.into())),
+                    0 => TilePart::Open,
+                    1..14 => return Err(MediaError::Malformed),
+                    _ => TilePart::Until(at.saturating_add(length.into())),
                 });
             }
             _ => {}
@@ -192,11 +200,11 @@ impl Codestream {
     /// Passes over the data of a tile part.
     fn data(&mut self, at: u64) -> Result<Step, MediaError> {
         match self.tile.take().ok_or(MediaError::Malformed)? {
-            Some(end) => {
+            TilePart::Until(end) => {
                 let bytes = end.checked_sub(at).filter(|bytes| *bytes >= 2).ok_or(MediaError::Malformed)?;
                 Ok(Step::Skip { bytes, look: 2 })
             }
-            None => {
+            TilePart::Open => {
                 self.open = true;
                 Ok(Step::Pass { bytes: u64::MAX, look: 2 })
             }

@@ -91,11 +91,10 @@ impl Merged<'_> {
         self.compression(loss.map(|loss| loss.method), &described, frames, bytes)?;
         let class = self.class(default_image_class(&described, frames));
         self.frames(class, frames)?;
-        if class.is_some_and(|class| class.frames == Frames::Pages) {
-            self.pages(&described, parts.len());
-        }
-        if class.is_some_and(|class| class.uid == uids::OPHTHALMIC_PHOTOGRAPHY8_BIT_IMAGE_STORAGE) {
-            self.ophthalmic(&described);
+        match class.map(|class| class.uid) {
+            Some(uids::OPHTHALMIC_PHOTOGRAPHY8_BIT_IMAGE_STORAGE) => self.ophthalmic(&described, parts.len()),
+            Some(_) if class.is_some_and(|class| class.frames == Frames::Many) => self.pages(&described, parts.len()),
+            _ => {}
         }
         Ok(())
     }
@@ -103,11 +102,9 @@ impl Merged<'_> {
     fn video(&mut self, picture: &Picture, film: &Film) -> Result<(), MediaError> {
         let described = self.pixels(picture)?;
         self.compression(picture.loss.map(|loss| loss.method), &described, film.frames, picture.length)?;
-        let class = self.class(uids::VIDEO_PHOTOGRAPHIC_IMAGE_STORAGE);
-        self.exactly(tags::NUMBER_OF_FRAMES, VR::IS, film.frames.into())?;
-        if class.is_none() {
-            self.text_if_missing(tags::NUMBER_OF_FRAMES, VR::IS, &film.frames.to_string());
-        }
+        self.class(uids::VIDEO_PHOTOGRAPHIC_IMAGE_STORAGE);
+        self.exactly(tags::NUMBER_OF_FRAMES, film.frames.into())?;
+        self.text_if_missing(tags::NUMBER_OF_FRAMES, VR::IS, &film.frames.to_string());
         // Cine and Multi-frame (PS3.3 C.7.6.5, C.7.6.6)
         if !self.has_value(tags::FRAME_TIME_VECTOR) {
             self.text_if_missing(tags::FRAME_TIME, VR::DS, &decimal(film.frame_time));
@@ -194,7 +191,7 @@ impl Merged<'_> {
             (None, 3 | 6) => 3,
             (None, _) => return Err(MediaError::Missing(tags::SAMPLES_PER_PIXEL)),
         };
-        if segments % samples != 0 {
+        if !segments.is_multiple_of(samples) {
             return Err(MediaError::Differs(tags::SAMPLES_PER_PIXEL));
         }
         Ok((samples, (segments / samples).saturating_mul(8)))
@@ -250,9 +247,16 @@ impl Merged<'_> {
         let class = classes::class(self.value(tags::SOP_CLASS_UID).unwrap_or(default));
         if let Some(class) = class {
             self.text_if_missing(tags::MODALITY, VR::CS, class.modality);
-            class.modules.iter().copied().flatten().for_each(|needed| self.need(needed));
+            for needed in class.modules.iter().copied().flatten() {
+                self.need(needed);
+            }
+            if !self.has_value(tags::IMAGE_LATERALITY) {
+                self.empty_if_absent(tags::LATERALITY, VR::CS);
+            }
         }
-        EVERY.iter().for_each(|needed| self.need(needed));
+        for needed in EVERY {
+            self.need(needed);
+        }
         class
     }
 
@@ -276,7 +280,7 @@ impl Merged<'_> {
 
     /// Number of Frames (PS3.3 C.7.6.6).
     fn frames(&mut self, class: Option<&Class>, frames: u32) -> Result<(), MediaError> {
-        self.exactly(tags::NUMBER_OF_FRAMES, VR::IS, frames.into())?;
+        self.exactly(tags::NUMBER_OF_FRAMES, frames.into())?;
         let single = class.is_none_or(|class| class.frames == Frames::Single);
         if !single || frames > 1 {
             self.text_if_missing(tags::NUMBER_OF_FRAMES, VR::IS, &frames.to_string());
@@ -294,7 +298,14 @@ impl Merged<'_> {
                 self.text_if_missing(tags::RESCALE_TYPE, VR::LO, "US");
             }
         }
-        if frames < 2 || self.has_value(tags::FRAME_INCREMENT_POINTER) {
+        if frames > 1 {
+            self.numbered(frames);
+        }
+    }
+
+    /// Frames follow each other in time where the client tells how, otherwise as pages.
+    fn numbered(&mut self, frames: usize) {
+        if self.has_value(tags::FRAME_INCREMENT_POINTER) {
             return;
         }
         let given = [tags::FRAME_TIME, tags::FRAME_TIME_VECTOR].into_iter().find(|tag| self.has_value(*tag));
@@ -315,16 +326,22 @@ impl Merged<'_> {
         }
     }
 
-    /// What depends on another attribute in Ophthalmic Photography Image (PS3.3 C.8.17.2).
-    fn ophthalmic(&mut self, image: &Described) {
+    /// What depends on other attributes in Ophthalmic Photography Image, Multi-frame and Synchronization
+    /// (PS3.3 C.8.17.2, C.7.6.6, C.7.4.2).
+    fn ophthalmic(&mut self, image: &Described, frames: usize) {
         if image.photometric == "MONOCHROME2" {
             self.text_if_missing(tags::PRESENTATION_LUT_SHAPE, VR::CS, "IDENTITY");
+        }
+        self.numbered(frames);
+        if let Some(instance) = self.value(tags::SOP_INSTANCE_UID) {
+            let uid = own_time(instance);
+            self.text_if_missing(tags::SYNCHRONIZATION_FRAME_OF_REFERENCE_UID, VR::UI, &uid);
         }
     }
 
     /// US that has to be what the bytes say.
     fn number(&mut self, tag: Tag, number: u16) -> Result<(), MediaError> {
-        self.exactly(tag, VR::US, number.into())?;
+        self.exactly(tag, number.into())?;
         if self.value(tag).is_none() {
             self.set(tag, VR::US, Value::Numbers(vec![number]));
         }
@@ -332,7 +349,7 @@ impl Merged<'_> {
     }
 
     /// Fails where the client's number is another.
-    fn exactly(&self, tag: Tag, _vr: VR, number: u64) -> Result<(), MediaError> {
+    fn exactly(&self, tag: Tag, number: u64) -> Result<(), MediaError> {
         match self.value(tag) {
             Some(text) if text.parse() != Ok(number) => Err(MediaError::Differs(tag)),
             _ => Ok(()),
@@ -407,6 +424,14 @@ fn default_image_class(image: &Described, frames: u32) -> &'static str {
         (_, 1, _) => uids::MULTI_FRAME_GRAYSCALE_WORD_SECONDARY_CAPTURE_IMAGE_STORAGE,
         (_, _, _) => uids::MULTI_FRAME_TRUE_COLOR_SECONDARY_CAPTURE_IMAGE_STORAGE,
     }
+}
+
+/// A UID for the clock of one instance, with which nothing else is synchronised. The same instance always gets the same
+/// (PS3.5 B.2, RFC 9562 5.8).
+fn own_time(instance: &str) -> String {
+    let digest = blake3::derive_key("isocenter synchronization frame of reference of an instance", instance.as_bytes());
+    let number = digest.iter().take(16).fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
+    format!("2.25.{}", uuid::Builder::from_custom_bytes(number.to_be_bytes()).into_uuid().as_u128())
 }
 
 /// DS: at most 16 characters (PS3.5 6.2).

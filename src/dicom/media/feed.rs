@@ -141,15 +141,13 @@ impl Feed {
 
     fn go(&mut self, step: Step, seen: usize) -> Result<(), MediaError> {
         let (next, look) = match step {
-            // a window that does not grow would be looked at for ever
-            Step::Look(look) if look <= seen => return Err(MediaError::Malformed),
             Step::Look(look) | Step::Skip { bytes: 0, look } if look > seen => (Next::Window, look),
-            Step::Skip { bytes: 0, .. } => return Err(MediaError::Malformed),
-            Step::Look(look) => (Next::Window, look),
+            // a window that does not grow would be looked at for ever
+            Step::Look(_) | Step::Skip { bytes: 0, .. } | Step::Mark { bytes: 0, .. } | Step::Pass { bytes: 0, .. } => {
+                return Err(MediaError::Malformed);
+            }
             Step::Skip { bytes, look } => (Next::Skip(bytes), look),
-            Step::Mark { bytes: 0, look } => (Next::Mark, look),
             Step::Mark { bytes, look } => (Next::SkipToMark(bytes), look),
-            Step::Pass { bytes: 0, .. } => return Err(MediaError::Malformed),
             Step::Pass { bytes, look } => (Next::Pass(bytes), look),
             Step::Rest => {
                 self.held = Vec::new();

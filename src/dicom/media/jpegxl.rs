@@ -6,7 +6,7 @@
 use super::boxes::{self, BoxHeader};
 use super::error::MediaError;
 use super::feed::{End, Scan, Step};
-use super::jxl_header::{self, FrameCoding, Header};
+use super::jxl_header::{self, FrameCoding};
 use super::picture::{Colour, Loss, Picture, Syntax, size};
 use super::{Content, Found};
 
@@ -18,17 +18,20 @@ const UNTOLD: Syntax =
     Syntax { uid: "1.2.840.10008.1.2.4.112", also: &["1.2.840.10008.1.2.4.110", "1.2.840.10008.1.2.4.111"] };
 
 const SIGNATURE: [u8; 12] = *b"\0\0\0\x0CJXL \r\n\x87\n";
+/// The headers are far shorter, but for a colour profile, before which reading stops.
 const HEADER_LIMIT: usize = 1024;
 const STREAM: [u8; 2] = [0xFF, 0x0A];
 
-/// Finds the code stream and reads its headers.
+/// Finds the code stream and keeps its begin.
 #[derive(Debug, Default)]
 pub(super) struct JpegXlReader {
     stage: Stage,
-    /// Where the box of the code stream ends; `None` for a bare one or one to the end.
-    limit: Option<u64>,
-    boxed: bool,
-    header: Option<Header>,
+    /// The first bytes of the code stream, from as many boxes as they lie in.
+    head: Vec<u8>,
+    /// Bytes of a box of the code stream that come next.
+    part: u64,
+    /// The code stream reaches to the end.
+    open: bool,
     restores_jpeg: bool,
 }
 
@@ -37,73 +40,68 @@ enum Stage {
     #[default]
     Start,
     Boxes,
-    Stream,
 }
 
 impl Scan for JpegXlReader {
-    fn step(&mut self, at: u64, window: &[u8]) -> Result<Step, MediaError> {
+    fn step(&mut self, _at: u64, window: &[u8]) -> Result<Step, MediaError> {
+        if self.part > 0 {
+            return Ok(Step::Pass { bytes: std::mem::take(&mut self.part), look: boxes::HEADER });
+        }
         match self.stage {
             Stage::Start if window == STREAM => {
-                self.stage = Stage::Stream;
-                Ok(Step::Look(8))
+                self.open = true;
+                Ok(Step::Pass { bytes: u64::MAX, look: 1 })
             }
             Stage::Start if !window.starts_with(&[0, 0]) => Err(MediaError::Not("jpeg xl")),
             Stage::Start if window.len() < SIGNATURE.len() => Ok(Step::Look(SIGNATURE.len())),
             Stage::Start if window != SIGNATURE => Err(MediaError::Not("jpeg xl")),
             Stage::Start => {
-                (self.stage, self.boxed) = (Stage::Boxes, true);
+                self.stage = Stage::Boxes;
                 Ok(Step::Skip { bytes: SIGNATURE.len() as u64, look: boxes::HEADER })
             }
-            Stage::Boxes => self.next_box(at, window),
-            Stage::Stream => self.stream(at, window),
+            Stage::Boxes => self.next_box(window),
         }
+    }
+
+    fn pass(&mut self, bytes: &[u8]) {
+        let missing = HEADER_LIMIT.saturating_sub(self.head.len()).min(bytes.len());
+        self.head.extend_from_slice(bytes.get(..missing).unwrap_or_default());
     }
 }
 
 impl JpegXlReader {
-    fn next_box(&mut self, at: u64, window: &[u8]) -> Result<Step, MediaError> {
+    fn next_box(&mut self, window: &[u8]) -> Result<Step, MediaError> {
         let Some(header) = BoxHeader::read(window)? else { return Ok(Step::Look(16)) };
-        // parts are numbered in four bytes
+        // parts of the code stream are numbered in four bytes
         let before = match &header.kind {
-            b"jxlc" => Some(0),
-            b"jxlp" => Some(4),
-            b"jbrd" => {
-                self.restores_jpeg = true;
-                None
+            b"jxlc" => 0,
+            b"jxlp" => 4,
+            kind => {
+                self.restores_jpeg |= kind == b"jbrd";
+                // the last box may reach to the end
+                return Ok(header.whole().map_or(Step::Rest, |bytes| Step::Skip { bytes, look: boxes::HEADER }));
             }
-            _ => None,
         };
-        match (before, header.whole()) {
-            (Some(before), whole) if self.header.is_none() => {
-                self.stage = Stage::Stream;
-                self.limit = whole.map(|whole| at.saturating_add(whole));
-                Ok(Step::Skip { bytes: (header.header as u64).saturating_add(before), look: 8 })
-            }
-            (_, Some(bytes)) => Ok(Step::Skip { bytes, look: boxes::HEADER }),
-            (_, None) => Ok(Step::Rest),
-        }
-    }
-
-    /// Reads the headers from a window that grows until they are whole.
-    fn stream(&mut self, at: u64, window: &[u8]) -> Result<Step, MediaError> {
-        let Some(bytes) = window.strip_prefix(&STREAM) else { return Err(MediaError::Not("jpeg xl")) };
-        match jxl_header::read(bytes) {
-            None if window.len() >= HEADER_LIMIT => return Err(MediaError::Limit),
-            None => return Ok(Step::Look(window.len().saturating_add(4))),
-            Some(header) => self.header = Some(header?),
-        }
-        let Some(limit) = self.limit else { return Ok(Step::Rest) };
-        self.stage = Stage::Boxes;
-        let bytes = limit.checked_sub(at).filter(|bytes| *bytes >= window.len() as u64).ok_or(MediaError::Malformed)?;
-        Ok(Step::Skip { bytes, look: boxes::HEADER })
+        self.open = header.content.is_none();
+        self.part = match header.content {
+            Some(content) => content.checked_sub(before).ok_or(MediaError::Malformed)?,
+            None => u64::MAX,
+        };
+        let look = if self.part == 0 { boxes::HEADER } else { 1 };
+        Ok(Step::Skip { bytes: (header.header as u64).saturating_add(before), look })
     }
 
     pub(super) fn finish(self, end: &End) -> Result<Found, MediaError> {
-        let header = match self.header {
-            Some(header) if !end.short => header,
-            None if end.total < 12 && !matches!(self.stage, Stage::Stream) => return Err(MediaError::Not("jpeg xl")),
-            _ => return Err(MediaError::Truncated),
+        if self.head.is_empty() && end.total < SIGNATURE.len() as u64 {
+            return Err(MediaError::Not("jpeg xl"));
+        }
+        if end.short && !self.open {
+            return Err(MediaError::Truncated);
+        }
+        let Some(headers) = self.head.strip_prefix(&STREAM) else {
+            return Err(if self.head.len() < 2 { MediaError::Truncated } else { MediaError::Not("jpeg xl") });
         };
+        let header = jxl_header::read(headers).ok_or(MediaError::Truncated)??;
         let lossy = Some(Loss { method: "ISO_18181_1" });
         let (syntax, loss) = match (header.xyb, header.frame) {
             (false, _) if self.restores_jpeg => (RECOMPRESSED, lossy),

@@ -168,8 +168,7 @@ impl Format {
     /// How many bytes tell what it is.
     fn first_look(&self) -> usize {
         match self {
-            Self::Jpeg(_) => 2,
-            Self::Jpeg2000(_) | Self::JpegXl(_) => 2,
+            Self::Jpeg(_) | Self::Jpeg2000(_) | Self::JpegXl(_) => 2,
             Self::Rle(_) => rle::HEADER,
             Self::Video(_) => 8,
             Self::Pdf(_) => 5,

@@ -20,6 +20,8 @@ pub(super) struct Mp4Reader {
     /// The track of the fragment that is read, and its duration of a sample if it says.
     fragment: (u32, u32),
     media: bool,
+    /// Where the boxes say that the file ends.
+    reach: u64,
 }
 
 #[derive(Debug, Default)]
@@ -44,8 +46,9 @@ struct Entry {
 }
 
 impl Scan for Mp4Reader {
-    fn step(&mut self, _at: u64, window: &[u8]) -> Result<Step, MediaError> {
+    fn step(&mut self, at: u64, window: &[u8]) -> Result<Step, MediaError> {
         let Some(header) = BoxHeader::read(window)? else { return Ok(Step::Look(16)) };
+        self.reach = self.reach.max(header.whole().map_or(0, |whole| at.saturating_add(whole)));
         let wanted = match &header.kind {
             b"moov" | b"mdia" | b"minf" | b"stbl" | b"mvex" | b"moof" | b"traf" => {
                 return Ok(Step::Skip { bytes: header.header as u64, look: boxes::HEADER });
@@ -127,7 +130,7 @@ impl Mp4Reader {
 
     /// The first video track.
     pub(super) fn finish(self, end: &End) -> Result<Found, MediaError> {
-        if end.short {
+        if end.short || end.total < self.reach {
             return Err(MediaError::Truncated);
         }
         let length = end.total;
