@@ -21,7 +21,7 @@ pub fn run(data: &[u8]) {
         assert_found(&header, &metadata.bulk, &uri, data.len() as u64);
     }
     let mut spliced = Vec::new();
-    splice_base(&metadata.json, "http://a.b/\"c\"/", &mut spliced);
+    splice_base(&metadata.json, "http://a.b/\"c\"/", "", &mut spliced);
     let spliced: Value = serde_json::from_slice(&spliced).expect("well formed with its base");
     assert_eq!(model::bulk_data_uris(&spliced).len(), model::bulk_data_uris(&object).len());
     for most in [0, metadata.json.len().saturating_sub(1), metadata.json.len()] {
