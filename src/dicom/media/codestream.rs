@@ -11,6 +11,9 @@ const LOSSY: Syntax = Syntax::only("1.2.840.10008.1.2.4.91");
 const HT_LOSSLESS: Syntax = Syntax { uid: "1.2.840.10008.1.2.4.201", also: &["1.2.840.10008.1.2.4.203"] };
 const HT_RPCL: Syntax =
     Syntax { uid: "1.2.840.10008.1.2.4.202", also: &["1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.203"] };
+/// In the order of resolutions, but without the lengths or levels that are asked for: its maker may call it so.
+const HT_RESOLUTIONS: Syntax =
+    Syntax { uid: "1.2.840.10008.1.2.4.201", also: &["1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203"] };
 const HT_LOSSY: Syntax = Syntax::only("1.2.840.10008.1.2.4.203");
 
 const SOC: u16 = 0xFF4F;
@@ -25,6 +28,9 @@ const POC: u16 = 0xFF5F;
 const SOT: u16 = 0xFF90;
 const SOD: u16 = 0xFF93;
 const EOC: u16 = 0xFFD9;
+
+/// The progression by resolution, position, component, layer.
+const RPCL: u8 = 2;
 
 /// Follows the markers of one code stream.
 #[derive(Debug, Default)]
@@ -263,6 +269,7 @@ impl Codestream {
             (false, false) => LOSSY,
             (true, false) => HT_LOSSY,
             (true, true) if self.is_progressive(coding, rows.max(columns)) => HT_RPCL,
+            (true, true) if coding.progression == RPCL => HT_RESOLUTIONS,
             (true, true) => HT_LOSSLESS,
         };
         Ok((syntax, Content::Image(picture)))
@@ -272,7 +279,7 @@ impl Codestream {
     /// ([PS3.5 10.18](https://dicom.nema.org/medical/dicom/current/output/chtml/part05/sect_10.18.html)).
     fn is_progressive(&self, coding: &Coding, longest: u16) -> bool {
         let smallest = u32::from(longest).div_ceil(1_u32.checked_shl(coding.levels.into()).unwrap_or(u32::MAX));
-        coding.progression == 2 && !self.progression_changes && self.lengths_of_tiles && smallest <= 64
+        coding.progression == RPCL && !self.progression_changes && self.lengths_of_tiles && smallest <= 64
     }
 }
 

@@ -171,12 +171,11 @@ impl Merged<'_> {
             (Some(samples), Some(bits)) => (samples, bits),
             _ => self.run_lengths(picture.segments)?,
         };
-        let stored = match self.number_of(tags::BITS_STORED)? {
-            // a stream may have room for more than is used
-            Some(stored) if stored <= bits && stored > 0 && picture.loss.is_none() => stored,
-            Some(stored) if stored != bits => return Err(MediaError::Differs(tags::BITS_STORED)),
-            _ => bits,
-        };
+        // a stream may have room for more than is used, as extended JPEG with 12 bits for 10
+        let stored = self.number_of(tags::BITS_STORED)?.unwrap_or(bits);
+        if stored == 0 || stored > bits {
+            return Err(MediaError::Differs(tags::BITS_STORED));
+        }
         let allocated = Picture::allocated(bits);
         let photometric = self.photometric(picture, samples)?;
         Ok(Described { rows, columns, samples, allocated, stored, photometric })
@@ -208,7 +207,9 @@ impl Merged<'_> {
             return Err(MediaError::Differs(tags::PHOTOMETRIC_INTERPRETATION));
         }
         let plain = matches!(given, "RGB" | "YBR_FULL" | "YBR_FULL_422");
-        Ok(if of_one || plain && !picture.colour.certain { given } else { told }.to_owned())
+        // whether the chroma of JPEG is sampled whole or by halves, both names are in use for
+        let same = given == "YBR_FULL" && told == "YBR_FULL_422";
+        Ok(if of_one || same || plain && !picture.colour.certain { given } else { told }.to_owned())
     }
 
     /// Lossy Image Compression, its method and ratio (PS3.3 C.7.6.1.1.5).
