@@ -122,7 +122,9 @@ fn get(target: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_hostile_request_is_answered_and_nothing_stays() {
-    let server = TestServer::start(BackEnds::Local).await;
+    let mut server = TestServer::start(BackEnds::Local).await;
+    // what is hostile in a row is its form, not whose it is
+    server.restart_with(&[("ISOCENTER_STORE_OTHER_PATIENT", "accept")]).await;
     assert_eq!(server.store(&[good(1)]).await.status, 200);
     let rows: Vec<Row> = [
         messages::rows(),
