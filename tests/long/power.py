@@ -13,9 +13,9 @@ btrfs: PostgreSQL counts on it (it syncs no folder when it makes a relation's fi
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from recording import FOREVER, apply_data, apply_name, is_mapped
+from recording import apply_data, apply_name, is_mapped
 
 ORDERED, ADVERSARIAL = "ordered", "adversarial"
 SECTOR, PAGE = 512, 4096
@@ -176,20 +176,35 @@ class Disk:
 
 
 def without_syncs(recording, of):
-    """The recording as if the calls that sync what `of(path)` chooses had done nothing: to see that a test notices."""
+    """The recording as if the calls that sync what `of(path, is_folder)` chooses had done nothing: to see that a test notices."""
+    chosen = _chosen(recording, of)
+    return _changed(recording, [op for op in recording.operations if not (op.kind == "sync" and op.inode in chosen)])
+
+
+def with_late_syncs(recording, of, places=1000):
+    """The recording as if those syncs had happened so many places later, as when nobody waits for them."""
+    chosen = _chosen(recording, of)
+    late = lambda op: replace(op, begun=op.begun + places, ended=op.ended + places)
+    operations = [late(op) if op.kind == "sync" and op.inode in chosen else op for op in recording.operations]
+    return _changed(recording, sorted(operations, key=lambda operation: operation.ended))
+
+
+def _changed(recording, operations):
+    changed = object.__new__(type(recording))
+    changed.__dict__.update(recording.__dict__)
+    changed.operations = operations
+    return changed
+
+
+def _chosen(recording, of):
+    """The inodes that a choice by path means."""
     paths = {}
     for root, folder in zip(recording.roots, recording.folders):
         _name(recording, root, str(folder), paths)
     for operation in recording.operations:
-        if operation.kind == "link":
+        if operation.kind in ("link", "rename"):
             paths[operation.target] = f"{paths[operation.inode]}/{operation.name}"
-        elif operation.kind == "rename":
-            paths[operation.target] = f"{paths[operation.inode]}/{operation.name}"
-    skip = {number for number, path in paths.items() if of(path, recording.inodes[number].folder)}
-    changed = object.__new__(type(recording))
-    changed.__dict__.update(recording.__dict__)
-    changed.operations = [op for op in recording.operations if not (op.kind == "sync" and op.inode in skip)]
-    return changed
+    return {number for number, path in paths.items() if of(path, recording.inodes[number].folder)}
 
 
 def _name(recording, number, path, paths):
@@ -197,5 +212,3 @@ def _name(recording, number, path, paths):
     for name, target in recording.inodes[number].entries.items():
         _name(recording, target, f"{path}/{name}", paths)
 
-
-__all__ = ["ADVERSARIAL", "FOREVER", "ORDERED", "Cut", "Disk", "without_syncs"]
