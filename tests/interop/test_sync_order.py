@@ -6,6 +6,7 @@ strace follows the real server (and PostgreSQL's processes), so that what is com
 import ast
 import contextlib
 import functools
+import gzip
 import http.client
 import itertools
 import os
@@ -113,23 +114,54 @@ def image(study, series, uid, size):
 SMALL, LARGE = 2_000, 3_000_000
 
 
+def multipart(instances):
+    """A part for each file."""
+    body = b"".join(b"--edge\r\nContent-Type: application/dicom\r\n\r\n" + image(*instance) + b"\r\n" for instance in instances)
+    return {"Content-Type": 'multipart/related; type="application/dicom"; boundary=edge'}, body + b"--edge--\r\n"
+
+
+def single(instances):
+    """One file alone."""
+    (instance,) = instances
+    return {"Content-Type": "application/dicom"}, image(*instance)
+
+
+def gzipped(payload):
+    """A payload, compressed."""
+
+    def encode(instances):
+        headers, body = payload(instances)
+        return headers | {"Content-Encoding": "gzip"}, gzip.compress(body, 1)
+
+    return encode
+
+
+# Every kind of payload: what makes headers and body of some (study, series, uid, size), and how many instances it may hold at
+# most. Each is stored small and large, in a new and in a known series, and judged as all others are.
+PAYLOADS = {
+    "multipart": (multipart, None),
+    "single": (single, 1),
+    "gzip-multipart": (gzipped(multipart), None),
+    "gzip-single": (gzipped(single), 1),
+}
+
+
 class Requests:
     """Uploads of many kinds: their UIDs by the id of their request."""
 
     def __init__(self, server):
         self.server, self.sent, self.numbers = server, {}, itertools.count()
 
-    def store(self, name, instances):
+    def store(self, name, instances, payload=multipart):
         """Stores instances given as (study, series, size) by one request."""
-        uids, body = [], b""
+        made = []
         for study, series, size in instances:
             uid = f"2.25.7{next(self.numbers):011}"
-            study, series = f"2.25.1{study:03}", f"2.25.1{study:03}.{series}"
-            uids.append((study, series, uid))
-            body += b"--edge\r\nContent-Type: application/dicom\r\n\r\n" + image(study, series, uid, size) + b"\r\n"
+            made.append((f"2.25.1{study:03}", f"2.25.1{study:03}.{series}", uid, size))
+        uids = [instance[:3] for instance in made]
+        headers, body = payload(made)
         connection = http.client.HTTPConnection(self.server.root.removeprefix("http://"), timeout=120)
-        headers = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=edge', "X-Request-Id": name}
-        connection.request("POST", "/dicom-web/studies", body + b"--edge--\r\n", headers)
+        connection.request("POST", "/dicom-web/studies", body, headers | {"X-Request-Id": name})
         answer = connection.getresponse()
         assert answer.status == 200, answer.read()
         assert answer.headers["X-Request-Id"] == name
@@ -145,6 +177,12 @@ class Requests:
         self.store("mixed-in-new-series-of-two-studies", [(2, 1, SMALL), (2, 2, LARGE), (3, 1, SMALL), (3, 2, LARGE), (3, 1, LARGE), (3, 3, SMALL)])
         self.store("two-batches-in-a-new-study", [(4, 1, SMALL)] * 70)
         self.store("two-batches-in-a-known-series", [(4, 1, SMALL)] * 70)
+        for study, (name, (payload, most)) in enumerate(PAYLOADS.items(), start=500):
+            self.store(f"{name}-small-in-a-new-study", [(study, 1, SMALL)], payload)
+            self.store(f"{name}-small-in-a-known-series", [(study, 1, SMALL)], payload)
+            self.store(f"{name}-large-in-a-new-series", [(study, 2, LARGE)], payload)
+            if most is None:
+                self.store(f"{name}-mixed-in-new-series", [(study, 3, SMALL), (study, 4, LARGE), (study, 3, SMALL)], payload)
 
     def store_at_once(self):
         """Requests beside each other, which are committed together; some share a new study."""
