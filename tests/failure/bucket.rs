@@ -26,14 +26,17 @@ async fn errors_of_the_bucket_are_refusals_that_can_be_tried_again() {
     let (server, _proxy) = behind_a_network().await;
     let sender = Sender::default();
     let faults = &server.s3().faults;
-    let cases: [(&[(&str, S3ErrorCode)], u16, u16); 4] = [
+    type Errors<'a> = &'a [(&'static str, S3ErrorCode)];
+    let cases: [(Errors<'_>, u16, u16); 4] = [
         (&[("put_object", S3ErrorCode::SlowDown), ("create_multipart_upload", S3ErrorCode::InternalError)], 503, 503),
         (&[("put_object", S3ErrorCode::AccessDenied)], 503, 503),
         (&[("upload_part", S3ErrorCode::ServiceUnavailable)], 200, 503),
         (&[("complete_multipart_upload", S3ErrorCode::InternalError)], 200, 503),
     ];
     for (errors, of_small, of_large) in cases {
-        errors.iter().for_each(|(operation, code)| faults.set(operation, code.clone(), ALWAYS));
+        for (operation, code) in errors {
+            faults.set(operation, code.clone(), ALWAYS);
+        }
         let (small, large) = tokio::join!(sender.store(&server, &[100, 5000]), sender.store(&server, &[LARGE, 7]));
         assert_eq!((small, large), (of_small, of_large), "{errors:?}");
         faults.clear();

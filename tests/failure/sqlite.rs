@@ -91,11 +91,16 @@ async fn a_folder_of_objects_that_cannot_be_written_is_a_refusal_until_it_can() 
     let staging = fs::read_dir(objects.join("staging")).unwrap().map(|entry| entry.unwrap().path());
     let staging = staging.filter(|path| path.is_dir());
     let folders: Vec<_> = staging.chain([objects.join("studies")]).collect();
+    let set_all = |mode| {
+        for folder in &folders {
+            set_mode(folder, mode);
+        }
+    };
     for _ in 0..2 {
-        folders.iter().for_each(|folder| set_mode(folder, 0o500));
+        set_all(0o500);
         assert_eq!(sender.store(&server, &[100, 200]).await, 503, "a new study");
         assert_eq!(sender.store(&server, &[3 << 20]).await, 503, "a large object");
-        folders.iter().for_each(|folder| set_mode(folder, 0o700));
+        set_all(0o700);
         assert_eq!(sender.store(&server, &[100, 3 << 20]).await, 200);
     }
     sender.finds_all_well(&server).await;

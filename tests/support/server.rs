@@ -147,10 +147,10 @@ impl TestServer {
 
     /// A path as the process sees it.
     pub fn seen(&self, path: &Path) -> PathBuf {
-        if !self.is_apart() {
-            path.to_owned()
-        } else {
+        if self.is_apart() {
             PathBuf::from(format!("/proc/{}/root{}", self.pid(), path.display()))
+        } else {
+            path.to_owned()
         }
     }
 
