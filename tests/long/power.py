@@ -181,8 +181,8 @@ def without_syncs(recording, of):
     return _changed(recording, [op for op in recording.operations if not (op.kind == "sync" and op.inode in chosen)])
 
 
-def with_late_syncs(recording, of, places=1000):
-    """The recording as if those syncs had happened so many places later, as when nobody waits for them."""
+def with_late_syncs(recording, of, places=400):
+    """The recording as if those syncs had happened so many calls later, as when nobody waits for them."""
     chosen = _chosen(recording, of)
     late = lambda op: replace(op, begun=op.begun + places, ended=op.ended + places)
     operations = [late(op) if op.kind == "sync" and op.inode in chosen else op for op in recording.operations]
