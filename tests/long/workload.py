@@ -236,6 +236,8 @@ def check_contents(address, requests, acknowledged, whole=True):
             said = "acknowledged" if uid in acknowledged else "not acknowledged"
             raise Faithless(f"{uid} ({said}) is found and reads back with status {status}, {len(body)} bytes")
 
+    # which the server would find idle for too long
+    client.close()
     in_threads(read, sorted(listed))
     for request in requests:
         there = {instance.uid in listed for instance in request.instances}
