@@ -110,7 +110,7 @@ class Soak:
         while True:
             with contextlib.suppress(*BROKEN):
                 status = client.store(request)
-                if status == 200:
+                if status in (200, 202) and not client.reasons:
                     return
                 if status in (202, 409):
                     self.check_reasons(client, request)

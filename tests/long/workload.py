@@ -147,6 +147,7 @@ class Client:
         headers, body = BODIES[request.kind]([instance.file() for instance in request.instances])
         status, _, answer = self.ask("POST", "/studies", headers | {"X-Request-Id": request.id}, body)
         request.status = status
+        self.reasons = []
         if status in (200, 202, 409):
             answer = json.loads(answer)
             stored, failed = (answer.get(tag, {}).get("Value", []) for tag in ("00081199", "00081198"))
