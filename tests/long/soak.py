@@ -13,7 +13,6 @@ import contextlib
 import http.client
 import itertools
 import json
-import os
 import random
 import shutil
 import sqlite3
@@ -41,8 +40,8 @@ BROKEN = (OSError, http.client.HTTPException)
 class Soak:
     """Everything that runs."""
 
-    def __init__(self, archive, seed, pause, faults):
-        self.archive, self.seed, self.pause, self.faults = archive, seed, pause, faults
+    def __init__(self, archive, seed, pause):
+        self.archive, self.seed, self.pause = archive, seed, pause
         self.requests, self.acknowledged, self.readable = [], set(), []
         self.lock, self.stop, self.counts, self.errors = threading.Lock(), threading.Event(), Counter(), []
 
@@ -158,8 +157,8 @@ class Soak:
 class Chaos:
     """What goes wrong."""
 
-    def __init__(self, soak, database, faults, work):
-        self.soak, self.database, self.faults, self.work = soak, database, faults, work
+    def __init__(self, soak, database, work):
+        self.soak, self.database, self.work = soak, database, work
         # nobody starts the server while its database is down: it would say so and end
         self.turn = threading.Lock()
 
@@ -287,14 +286,14 @@ def run(options, database_kind, store_kind, work, stack):
     archive = Archive(work / "data", arguments, environment)
     stack.callback(archive.kill)
     archive.start()
-    soak = Soak(archive, options.seed, options.pause, faults)
+    soak = Soak(archive, options.seed, options.pause)
     begun = time.monotonic()
     if options.steady:
         samples = []
         soak.run(options.steady * 60, (watch_memory, soak, samples))
         memory(options, soak, samples)
     else:
-        chaos = Chaos(soak, database, faults, work)
+        chaos = Chaos(soak, database, work)
         threads = [(chaos.kill,)] + ([(chaos.restart_database,)] if database else [])
         if faults:
             faults.set(True)

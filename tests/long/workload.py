@@ -8,7 +8,6 @@ import json
 import os
 import pwd
 import random
-import re
 import shutil
 import socket
 import struct
@@ -398,8 +397,3 @@ class Postgres:
             self.process.send_signal(3)  # SIGQUIT
             self.process.wait()
             self.process = None
-
-
-def natural(text):
-    """Sorts numbers in text by their value."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
