@@ -430,7 +430,7 @@ class SyncOrder(unittest.TestCase):
             named = next((call for call in calls if call.name in RECEIVES and uid in call.uids), None)
             if named is None:
                 continue
-            asked = next(call for call in calls if call.name in RECEIVES and call.begun >= named.begun and b"COMMIT" in call.data)
+            asked = next(call for call in calls if call.name in RECEIVES and call.begun >= named.begun and b"commit" in call.data.lower())
             told = next(call for call in calls if call.name in SENDS and call.begun > asked.ended and b"COMMIT\0" in call.data)
             synced = [call for call in log_syncs if asked.ended < call.begun and call.ended < told.begun]
             self.assertTrue(synced, f"the commit of {uid} is not synced")

@@ -30,6 +30,9 @@ use crate::http::media_type::MediaType;
 use crate::http::multipart::{Multipart, PartHeaders};
 use crate::store::ByteStream;
 
+/// Most instances that the metadata of a request may describe: the answer has an entry for each, however few bytes it took.
+const MOST_INSTANCES: usize = 10_000;
+
 /// Most bytes of metadata in a request.
 const MOST_METADATA: usize = 64 << 20;
 /// Metadata up to this length are read where the request is served, longer ones on a thread for it.
@@ -225,7 +228,7 @@ async fn found(form: Form, text: Bytes) -> Result<Vec<(Form, Bytes)>> {
     }
     let ranges: std::result::Result<Vec<Range<usize>>, ComposeError> = {
         let text = text.clone();
-        let most = usize::try_from(MOST_PARTS).unwrap_or(usize::MAX);
+        let most = MOST_INSTANCES;
         aside(text.len(), move || compose::json::instances(&text, most)).await?
     };
     let ranges = ranges.map_err(|error| match error {
