@@ -456,6 +456,7 @@ macro_rules! both {
 both! {
     a_result_of_many_batches_is_complete_and_in_order
     hostile_texts_are_only_texts
+    an_offset_skips_studies_however_many_of_their_series_match
     fields_that_only_the_metadata_hold_are_picked_out_of_them
 }
 
@@ -469,7 +470,7 @@ fn large(instances: i64) -> Vec<NewInstance> {
         },
         sop_class: sop_class(1),
         study: StudyEntry::default(),
-        series: SeriesEntry { series_number: Some(number % 2), ..SeriesEntry::default() },
+        series: SeriesEntry { series_number: Some(number % 2), modality: Some("CT".into()), ..SeriesEntry::default() },
         instance: InstanceEntry {
             // many share a number
             instance_number: (number % 10 != 0).then_some(number / 7),
@@ -527,6 +528,24 @@ async fn a_result_of_many_batches_is_complete_and_in_order(backend: Backend) {
         let from = usize::try_from(offset).unwrap_or(usize::MAX).min(expected.len());
         assert!(uids == expected[from..from + wanted], "{limit:?} {offset}");
     }
+}
+
+async fn an_offset_skips_studies_however_many_of_their_series_match(backend: Backend) {
+    let database = TestDatabase::create(backend).await;
+    let catalogue = database.open().await;
+    store(&catalogue, large(2)).await;
+    let query = |offset| SearchQuery {
+        level: Level::Study,
+        study: None,
+        series: None,
+        conditions: vec![Condition { key: SearchKey::ModalitiesInStudy, test: Test::Wildcard("*".into()) }],
+        include: Include::Tags(Vec::new()),
+        page: Page { limit: Some(3), offset },
+    };
+    let found = |offset| catalogue.search(&query(offset));
+    assert_eq!(uids(found(0).await.unwrap()).await.len(), 1);
+    assert_eq!(uids(found(1).await.unwrap()).await, []);
+    catalogue.close().await;
 }
 
 async fn hostile_texts_are_only_texts(backend: Backend) {
