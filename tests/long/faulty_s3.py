@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import random
 import sys
 from collections import Counter
@@ -143,7 +144,10 @@ async def main():
     print(server.sockets[0].getsockname()[1], flush=True)
     while line := await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline):
         proxy.on = line.strip() == "on"
-    print(json.dumps(proxy.counts), flush=True)
+    with contextlib.suppress(OSError):
+        print(json.dumps(proxy.counts), flush=True)
+    # with the connections that are still open
+    os._exit(0)
 
 
 if __name__ == "__main__":

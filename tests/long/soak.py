@@ -315,7 +315,9 @@ def run(options, database_kind, store_kind, work, stack):
 
 def memory(options, soak, samples):
     """The last third of the time takes at most a tenth more than the first."""
-    third = len(samples) // 3
+    third, tenth = len(samples) // 3, len(samples) // 10
+    course = [f"{statistics.median(sample[0] for sample in samples[n * tenth : (n + 1) * tenth]):.0f}" for n in range(10)]
+    print(f"{options.stack}: resident, median of each tenth of {options.steady:g} minutes: {' '.join(course)} MB", flush=True)
     ratios = []
     for number, name in enumerate(("resident", "of it anonymous")):
         first, last = (statistics.median(sample[number] for sample in part) for part in (samples[:third], samples[-third:]))
