@@ -12,11 +12,15 @@ type Run = fn(&[u8]);
 /// The targets by name.
 const TARGETS: &[(&str, Run)] = &[
     ("accept", targets::accept::run),
+    ("coerce", targets::coerce::run),
     ("frames", targets::frames::run),
     ("header", targets::header::run),
+    ("json_in", targets::json_in::run),
     ("json_out", targets::json_out::run),
+    ("media", targets::media::run),
     ("multipart", targets::multipart::run),
     ("query", targets::query::run),
+    ("xml_in", targets::xml_in::run),
 ];
 
 #[test]

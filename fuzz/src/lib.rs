@@ -3,14 +3,19 @@
 //! `tests/fuzz_seeds.rs` of the server runs every file below `seeds/` through the same functions.
 
 pub mod accept;
+pub mod coerce;
+mod composed;
 pub mod frames;
 pub mod header;
+pub mod json_in;
 pub mod json_out;
+pub mod media;
 #[allow(dead_code, clippy::duplicate_mod, reason = "the tests of the server have it too, and need more of it")]
 #[path = "../../tests/support/model.rs"]
 mod model;
 pub mod multipart;
 pub mod query;
+pub mod xml_in;
 
 /// Cuts bytes into chunks whose sizes follow from a seed: 0 leaves them whole, 1 gives single bytes.
 pub fn chunks(seed: u8, bytes: &[u8]) -> Vec<&[u8]> {

@@ -351,6 +351,10 @@ pub(super) fn put_item(out: &mut Vec<u8>, tag: Tag, length: u32) {
 }
 
 pub(super) fn put_header(out: &mut Vec<u8>, tag: Tag, vr: VR, length: u32) {
+    // what has the group of items and delimiters is read as they are, without a VR (PS3.5 7.5)
+    if tag.group() == ITEM.group() {
+        return put_item(out, tag, length);
+    }
     put_tag(out, tag);
     out.extend(vr.to_bytes());
     if vr::has_long_length(vr) {
@@ -514,6 +518,17 @@ mod tests {
         assert_eq!(values, [(VR::LO, 4), (VR::OW, 4), (VR::UN, 70_000)]);
         assert_eq!(header.value(&header.dataset.elements[0]), b"odd ");
         assert_eq!(header.value(&header.dataset.elements[1]), [1, 2, 3, 0]);
+    }
+
+    #[test]
+    fn what_has_the_group_of_items_does_not_make_the_rest_unreadable() {
+        let file = samples::file(IMPLICIT_LITTLE, IMPLICIT, |writer| {
+            writer.identity().put(Tag(0xFFFE, 0xE0F9), VR::UN, b"").put(Tag(0xFFFE, 0xE0FA), VR::UN, b"ab");
+            writer.put(PIXEL_DATA, VR::OW, &[1, 2]);
+        });
+        let out = reencode(&file, IMPLICIT_LITTLE, 7).unwrap();
+        let (before, after) = (read(&file), read(&out));
+        assert_eq!(view(&after, &out, &after.dataset), view(&before, &file, &before.dataset));
     }
 
     #[test]

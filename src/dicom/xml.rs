@@ -50,7 +50,12 @@ fn creator(dataset: &Map<String, Value>, tag: u32) -> Option<&str> {
     if group.is_multiple_of(2) || block < 0x10 {
         return None;
     }
-    dataset.get(&format!("{group:04X}{block:04X}"))?["Value"][0].as_str()
+    let creator = dataset.get(&format!("{group:04X}{block:04X}"))?;
+    // one text; other things that stand in its place are no names, and would be taken for those of other blocks
+    match creator["Value"].as_array()?.as_slice() {
+        [name] if creator["vr"] == "LO" => name.as_str(),
+        _ => None,
+    }
 }
 
 fn content(text: &mut String, vr: &str, attribute: &Value) {

@@ -184,7 +184,14 @@ fn methods() -> Vec<Row> {
         Row::raw("a method of 10,000 letters", method(&"M".repeat(10_000), "/dicom-web/studies"), 405)
             .or(400)
             .or(CLOSED),
-        Row::raw("DELETE of a study", method("DELETE", "/dicom-web/studies/1.2"), 405),
+        Row::raw("DELETE of what is not there", method("DELETE", "/dicom-web/studies/1.2.999"), 404),
+        Row::raw("DELETE of all studies", method("DELETE", "/dicom-web/studies"), 405),
+        Row::raw(
+            "DELETE of a frame",
+            method("DELETE", "/dicom-web/studies/1.2/series/1.2.3/instances/1.2.3.1/frames/1"),
+            405,
+        ),
+        Row::raw("DELETE with a parameter", method("DELETE", "/dicom-web/studies/1.2?before=20200101"), 400),
         Row::raw("PUT of a study", method("PUT", "/dicom-web/studies/1.2"), 405),
         Row::raw("TRACE", method("TRACE", "/dicom-web/studies"), 405),
         Row::raw("CONNECT", "CONNECT localhost:22 HTTP/1.1\r\nHost: localhost:22\r\n\r\n", 404).or(400).or(405).or(421),

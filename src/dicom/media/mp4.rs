@@ -66,7 +66,7 @@ impl Scan for Mp4Reader {
             }
             b"stsd" | b"tkhd" | b"mdhd" | b"hdlr" | b"trex" | b"tfhd" => header.window()?,
             // of these the begin suffices
-            b"stsz" | b"stz2" => header.header.saturating_add(12),
+            b"stsz" | b"stz2" => header.header.saturating_add(12).min(header.window()?),
             b"trun" => header.header.saturating_add(20).min(header.window()?),
             _ => 0,
         };
