@@ -57,6 +57,7 @@ impl Server {
     /// [`crate::error::ErrorKind::Configuration`] with one line that says what to do.
     pub async fn start(config: Config) -> Result<Self> {
         config.check_listener()?;
+        survive_large_files()?;
         telemetry::start_metrics()?;
         // First, so that a second server by mistake touches nothing of the first one.
         let socket = listen(config.server.listen)?;
@@ -137,6 +138,16 @@ impl Server {
         tracing::info!("stopped");
         ended
     }
+}
+
+/// SIGXFSZ by its number on Linux and macOS, since tokio has no name for it.
+const FILE_TOO_LARGE: i32 = 25;
+
+/// A file that would outgrow the limit of the process (`ulimit -f`) is an error of the write, not the end of the server.
+fn survive_large_files() -> Result<()> {
+    // once there is a handler the process lives on, whether anybody listens or not
+    let watched = signal(SignalKind::from_raw(FILE_TOO_LARGE)).map(drop);
+    watched.map_err(|error| Error::internal("signals cannot be watched").caused_by(error))
 }
 
 /// SIGTERM and SIGINT.

@@ -167,8 +167,9 @@ async fn mutated_files_are_stored_or_refused_but_never_an_error_of_the_server(se
     for round in 0..420 {
         let file = mutated(&seed(round, &item), &mut random);
         let answer = server.store(&[&file]).await;
-        assert!(matches!(answer.status, 200 | 409), "round {round}: {} {}", answer.status, answer.text());
-        *statuses.entry(answer.status).or_default() += 1;
+        // a Patient ID that was hit is another one: stored with a warning
+        assert!(matches!(answer.status, 200 | 202 | 409), "round {round}: {} {}", answer.status, answer.text());
+        *statuses.entry(if answer.status == 409 { 409 } else { 200 }).or_default() += 1;
         for url in answer.retrieve_urls() {
             reads_back(&server, &url, round).await;
         }

@@ -13,6 +13,7 @@ mod corpus;
 mod corpus_read;
 mod delete;
 mod durability;
+mod failure;
 mod frames;
 mod fuzz_seeds;
 mod hostile;

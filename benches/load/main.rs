@@ -43,6 +43,9 @@ struct Arguments {
     /// Small studies of one instance each that the queries search among
     #[arg(long, default_value_t = 1000)]
     studies: u32,
+    /// Frames of 524,288 bytes of a large image
+    #[arg(long, default_value_t = 3_815)]
+    frames: u32,
     /// Requests at once
     #[arg(long, default_value_t = 4)]
     connections: usize,
@@ -71,7 +74,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let plan = Plan::new(arguments.seed, arguments.series, arguments.series_size, arguments.studies);
+    let plan = Plan::new(arguments.seed, arguments.series, arguments.series_size, arguments.studies, arguments.frames);
     let client = Client::new(&arguments.url, arguments.connections)?;
     let mut all = Vec::new();
     println!("{}", Figures::HEADER);

@@ -17,6 +17,17 @@ pub enum Phase {
     /// Storing images, ten per request
     #[value(name = "store-10")]
     Store10,
+    /// Storing images, a hundred per request
+    #[value(name = "store-100")]
+    Store100,
+    /// Storing images of 64 × 64 pixels, one per request
+    #[value(name = "tiny-1")]
+    Tiny1,
+    /// Storing images of 64 × 64 pixels, ten per request
+    #[value(name = "tiny-10")]
+    Tiny10,
+    /// Storing two enhanced images of many frames, one after the other
+    Large,
     /// Reading whole instances back
     Instances,
     /// Reading single frames
@@ -35,6 +46,10 @@ impl Phase {
         match self {
             Self::Store1 => "store-1",
             Self::Store10 => "store-10",
+            Self::Store100 => "store-100",
+            Self::Tiny1 => "tiny-1",
+            Self::Tiny10 => "tiny-10",
+            Self::Large => "large",
             Self::Instances => "instances",
             Self::Frames => "frames",
             Self::Metadata => "metadata",
@@ -53,8 +68,10 @@ impl Phase {
     ) -> Result<Figures, String> {
         let (client, plan) = (client.clone(), plan.clone());
         let (operations, warm_up) = match self {
-            Self::Store1 => (plan.images - plan.images / 10, plan.images / 10),
-            Self::Store10 => (plan.images / 10 - plan.images / 100, plan.images / 100),
+            Self::Store1 | Self::Tiny1 => (plan.images - plan.images / 10, plan.images / 10),
+            Self::Store100 => (plan.images / 100, 0),
+            Self::Large => (2, 0),
+            Self::Store10 | Self::Tiny10 => (plan.images / 10 - plan.images / 100, plan.images / 100),
             // an answer holds the metadata of a whole series
             Self::Metadata => (operations / 4, operations / 40),
             Self::Instances | Self::Frames | Self::Queries => (operations, operations / 10),
@@ -77,6 +94,7 @@ impl Phase {
                 }
             }
         };
+        let connections = if self == Self::Large { 1 } else { connections };
         Ok(measure(self.name(), pids, connections, warm_up, operations, operation).await)
     }
 
@@ -84,15 +102,21 @@ impl Phase {
     async fn operation(self, client: &Client, plan: &Plan, number: u32) -> (u32, Result<u64, String>) {
         match self {
             Self::Store1 => (1, store(client, vec![plan.file(Set::Single, number)]).await),
-            Self::Store10 => {
-                (10, store(client, (0..10).map(|n| plan.file(Set::Batched, number * 10 + n)).collect()).await)
-            }
+            Self::Store10 => (10, store(client, batch(plan, Set::Batched, number, 10)).await),
+            Self::Store100 => (100, store(client, batch(plan, Set::Hundreds, number, 100)).await),
+            Self::Tiny1 => (1, store(client, vec![plan.file(Set::Tiny, number)]).await),
+            Self::Tiny10 => (10, store(client, batch(plan, Set::TinyBatched, number, 10)).await),
+            Self::Large => (1, client.store_repeating(plan.file(Set::Large, number), FRAME_BYTES, plan.frames).await),
             Self::Instances => (1, instance(client, plan, number).await),
             Self::Frames => (1, frame(client, plan, number).await),
             Self::Metadata => (1, metadata(client, plan, number).await),
             Self::Queries => (1, query(client, plan, number).await),
         }
     }
+}
+
+fn batch(plan: &Plan, set: Set, number: u32, size: u32) -> Vec<Vec<u8>> {
+    (0..size).map(|n| plan.file(set, number * size + n)).collect()
 }
 
 async fn store(client: &Client, files: Vec<Vec<u8>>) -> Result<u64, String> {

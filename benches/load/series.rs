@@ -17,6 +17,14 @@ pub enum Set {
     Batched,
     /// Studies of one small instance each, to search among.
     Small,
+    /// Images stored a hundred per request.
+    Hundreds,
+    /// Images of 64 × 64 pixels, stored one per request.
+    Tiny,
+    /// The same, ten per request.
+    TinyBatched,
+    /// Enhanced images of many frames.
+    Large,
 }
 
 /// Every instance that a run stores, by number.
@@ -31,6 +39,10 @@ pub struct Plan {
     pub studies: u32,
     image: Arc<Template>,
     small: Arc<Template>,
+    tiny: Arc<Template>,
+    large: Arc<Template>,
+    /// Frames of a large image.
+    pub frames: u32,
 }
 
 struct Template {
@@ -76,9 +88,10 @@ pub struct Identity {
 
 impl Plan {
     /// A plan whose UIDs depend on the seed.
-    pub fn new(seed: u32, series: u32, series_size: u32, studies: u32) -> Self {
-        let (image, small) = (Arc::new(template(SIDE)), Arc::new(template(16)));
-        Self { seed, series_size, images: series * series_size, studies, image, small }
+    pub fn new(seed: u32, series: u32, series_size: u32, studies: u32, frames: u32) -> Self {
+        let [image, small, tiny] = [SIDE, 16, 64].map(|side| Arc::new(template(CT, side, 1)));
+        let large = Arc::new(template(ENHANCED_CT, SIDE, frames));
+        Self { seed, series_size, images: series * series_size, studies, image, small, tiny, large, frames }
     }
 
     /// The identity of instance `number` of a set.
@@ -100,10 +113,16 @@ impl Plan {
         }
     }
 
-    /// The file of instance `number` of a set.
+    /// The file of instance `number` of a set; of a large one without its pixel data, which are [`Plan::frames`] times the
+    /// last [`FRAME_BYTES`].
     pub fn file(&self, set: Set, number: u32) -> Vec<u8> {
         let identity = self.identity(set, number);
-        let template = if set == Set::Small { &self.small } else { &self.image };
+        let template = match set {
+            Set::Small => &self.small,
+            Set::Tiny | Set::TinyBatched => &self.tiny,
+            Set::Large => &self.large,
+            Set::Single | Set::Batched | Set::Hundreds => &self.image,
+        };
         let mut bytes = template.bytes.clone();
         for field in &template.fields {
             let number = format!("{}", number % self.series_size + 1);
@@ -168,11 +187,12 @@ impl Writer {
 }
 
 const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
+const ENHANCED_CT: &str = "1.2.840.10008.5.1.4.1.1.2.1";
 
-fn template(side: usize) -> Template {
+fn template(class: &str, side: usize, frames: u32) -> Template {
     let mut meta = Writer { bytes: Vec::new(), fields: Vec::new() };
     meta.value((0x0002, 0x0001), "OB", &[0, 1]);
-    meta.text((0x0002, 0x0002), "UI", CT);
+    meta.text((0x0002, 0x0002), "UI", class);
     meta.field((0x0002, 0x0003), "UI", 30, Kind::Instance);
     meta.text((0x0002, 0x0010), "UI", "1.2.840.10008.1.2.1");
     meta.text((0x0002, 0x0012), "UI", "2.25.20");
@@ -183,14 +203,14 @@ fn template(side: usize) -> Template {
     let start = writer.bytes.len();
     writer.fields.extend(meta.fields.into_iter().map(|field| Field { position: field.position + start, ..field }));
     writer.bytes.extend(meta.bytes);
-    dataset(&mut writer, side);
+    dataset(&mut writer, class, side, frames);
     Template { bytes: writer.bytes, fields: writer.fields }
 }
 
-fn dataset(writer: &mut Writer, side: usize) {
+fn dataset(writer: &mut Writer, class: &str, side: usize, frames: u32) {
     writer.text((0x0008, 0x0005), "CS", "ISO_IR 192");
     writer.text((0x0008, 0x0008), "CS", "ORIGINAL\\PRIMARY\\AXIAL");
-    writer.text((0x0008, 0x0016), "UI", CT);
+    writer.text((0x0008, 0x0016), "UI", class);
     writer.field((0x0008, 0x0018), "UI", 30, Kind::Instance);
     writer.field((0x0008, 0x0020), "DA", 8, Kind::Date);
     writer.field((0x0008, 0x0021), "DA", 8, Kind::Date);
@@ -220,6 +240,9 @@ fn dataset(writer: &mut Writer, side: usize) {
     writer.text((0x0020, 0x0052), "UI", "2.25.21");
     writer.number((0x0028, 0x0002), 1);
     writer.text((0x0028, 0x0004), "CS", "MONOCHROME2");
+    if frames > 1 {
+        writer.text((0x0028, 0x0008), "IS", &frames.to_string());
+    }
     let pixels = u16::try_from(side).expect("the side of an image is small");
     writer.number((0x0028, 0x0010), pixels);
     writer.number((0x0028, 0x0011), pixels);
@@ -231,7 +254,9 @@ fn dataset(writer: &mut Writer, side: usize) {
     writer.text((0x0028, 0x1051), "DS", "400");
     writer.text((0x0028, 0x1052), "DS", "0");
     writer.text((0x0028, 0x1053), "DS", "1");
-    writer.value((0x7fe0, 0x0010), "OW", &noisy_disc(side));
+    let frame = noisy_disc(side);
+    writer.header((0x7fe0, 0x0010), "OW", frame.len() * frames as usize);
+    writer.bytes.extend(frame);
 }
 
 /// A disc of about 40 HU in air with noise, from a generator of fixed seed.

@@ -20,7 +20,7 @@ use crate::archive::memory::{Memory, Share};
 use crate::archive::outcome::{InstanceOutcome, Refusal};
 use crate::archive::policy::Policy;
 use crate::catalogue::{Catalogue, NewInstance};
-use crate::clock;
+use crate::clock::{self, Rising};
 use crate::dicom::coerce::Coercer;
 use crate::dicom::header::HeaderReader;
 use crate::dicom::reasons::FailureReason;
@@ -46,6 +46,8 @@ pub(super) struct Shared {
     describer: Describer,
     payloads: Memory,
     pub(super) leases: Leases,
+    /// The times of receipt. An index that is made anew takes several contents under one UID in their order.
+    received: Rising,
     /// Commits run here, so that a client that goes away cannot stop one half-way.
     runtime: Handle,
 }
@@ -58,8 +60,9 @@ impl Ingest {
         let describer = Describer::new(limits.metadata_bytes, limits.memory, Arc::clone(&policy));
         let payloads = Memory::new(limits.payload_memory, PAYLOAD_ALLOWANCE);
         let leases = Leases::new(catalogue.clone(), limits.lease);
+        let received = Rising::default();
         let runtime = Handle::current();
-        Self(Arc::new(Shared { catalogue, store, limits, policy, describer, payloads, leases, runtime }))
+        Self(Arc::new(Shared { catalogue, store, limits, policy, describer, payloads, leases, received, runtime }))
     }
 
     /// Begins a storing request; instances of another study than `study` are refused.
@@ -72,7 +75,7 @@ impl Ingest {
             shared: Arc::clone(&self.0),
             study,
             source,
-            received_at: clock::unix_millis(),
+            received_at: self.0.received.at(clock::unix_millis()),
             outcomes: Vec::new(),
             batch: Vec::new(),
             batch_bytes: 0,

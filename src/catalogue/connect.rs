@@ -30,6 +30,7 @@ pub(super) async fn connect(url: &DatabaseUrl, settings: &DatabaseSettings) -> R
         place: place.into(),
         runtime: Handle::current(),
         statement_timeout: settings.statement_timeout,
+        patience: settings.statement_timeout.saturating_add(settings.acquire_timeout),
     })
 }
 
@@ -151,14 +152,17 @@ async fn postgres(url: &Secret, settings: &DatabaseSettings) -> Result<(Pools, S
     };
     check_postgres(&place, &options, settings).await?;
     let place = format!("{place}/{}", database(&options));
+    let tried_for = settings.acquire_timeout / 4;
     let pool = PgPoolOptions::new()
         .max_connections(settings.connections.max(1))
         .acquire_timeout(settings.acquire_timeout)
         .test_before_acquire(false)
-        .before_acquire(|connection, about| {
+        .before_acquire(move |connection, about| {
             Box::pin(async move {
                 if about.idle_for > TRUSTED_FOR {
-                    connection.ping().await?;
+                    let late = |_| sqlx::Error::PoolTimedOut;
+                    // there is time for another connection when this one is silent
+                    tokio::time::timeout(tried_for, connection.ping()).await.map_err(late)??;
                 }
                 Ok(true)
             })

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::dialect::Dialect;
 use super::failure::{convert, timed_out};
+use super::postgres::Connection;
 use super::sql::{Row, Statement};
 use super::transaction::{SqliteTransaction, Transaction};
 use crate::error::{Error, Result};
@@ -30,6 +31,8 @@ pub(in crate::catalogue) struct Database {
     pub(super) runtime: Handle,
     /// How long one statement may run. PostgreSQL enforces it by itself.
     pub(super) statement_timeout: Duration,
+    /// How long PostgreSQL may be silent: longer than a statement may run.
+    pub(super) patience: Duration,
 }
 
 #[derive(Clone)]
@@ -62,8 +65,8 @@ impl Database {
             Pools::Postgres(pool) => {
                 let query = statement.postgres()?;
                 let pool = pool.clone();
-                self.spawn(async move { query.fetch(&pool).map_ok(Row::Postgres).map_err(convert).try_collect().await })
-                    .await
+                let patience = self.patience;
+                self.spawn(async move { Connection::acquire(&pool, patience).await?.fetch_all(query).await }).await
             }
         }
     }
@@ -82,8 +85,8 @@ impl Database {
             Pools::Postgres(pool) => {
                 let query = statement.postgres()?;
                 let pool = pool.clone();
-                self.spawn(async move { query.execute(&pool).await.map(|done| done.rows_affected()).map_err(convert) })
-                    .await
+                let patience = self.patience;
+                self.spawn(async move { Connection::acquire(&pool, patience).await?.execute(query).await }).await
             }
         }
     }
@@ -94,11 +97,15 @@ impl Database {
     pub(super) async fn begin(&self) -> Result<Transaction> {
         match &self.pools {
             Pools::Sqlite { writer, .. } => {
-                writer.acquire().await.map(|connection| Transaction::Sqlite(SqliteTransaction::new(connection)))
+                let connection = writer.acquire().await.map_err(convert)?;
+                Ok(Transaction::Sqlite(SqliteTransaction::new(connection)))
             }
-            Pools::Postgres(pool) => pool.begin().await.map(Transaction::Postgres),
+            Pools::Postgres(pool) => {
+                let mut connection = Connection::acquire(pool, self.patience).await?;
+                connection.begin().await?;
+                Ok(Transaction::Postgres(connection))
+            }
         }
-        .map_err(convert)
     }
 
     /// Runs a future on the runtime of the catalogue. Dropping the result drops the future.

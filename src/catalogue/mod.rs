@@ -19,6 +19,7 @@ mod instances;
 mod leases;
 mod metadata;
 mod migrate;
+mod postgres;
 mod rows;
 pub mod search;
 mod search_plan;

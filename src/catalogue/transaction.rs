@@ -6,18 +6,19 @@
 
 use futures_util::TryStreamExt as _;
 use sqlx::pool::PoolConnection;
-use sqlx::{Either, Executor as _, Postgres, Sqlite};
+use sqlx::{Either, Executor as _, Sqlite};
 
 use super::dialect::Dialect;
 use super::failure::{Raced, convert, is_conflict};
 use super::insert::NotInserted;
+use super::postgres::Connection;
 use super::sql::{Row, Statement};
 use crate::error::{Error, Result};
 
 /// A transaction. Dropped without a commit it is rolled back.
 pub(super) enum Transaction {
     Sqlite(SqliteTransaction),
-    Postgres(sqlx::Transaction<'static, Postgres>),
+    Postgres(Connection),
 }
 
 /// A statement at the end of a transaction.
@@ -46,11 +47,10 @@ impl Transaction {
     pub(super) async fn fetch_each(&mut self, statements: Vec<Statement>) -> Result<Vec<Vec<Row>>> {
         match self {
             Self::Sqlite(transaction) => transaction.fetch_each(statements).await,
-            Self::Postgres(transaction) => {
+            Self::Postgres(connection) => {
                 let mut rows = Vec::with_capacity(statements.len());
                 for statement in statements {
-                    let fetched = statement.postgres()?.fetch(&mut **transaction).map_ok(Row::Postgres).try_collect();
-                    rows.push(fetched.await.map_err(convert)?);
+                    rows.push(connection.fetch_all(statement.postgres()?).await?);
                 }
                 Ok(rows)
             }
@@ -66,14 +66,14 @@ impl Transaction {
             Self::Sqlite(transaction) => {
                 transaction.commit_with(steps.into_iter().map(|step| step.statement).collect()).await
             }
-            Self::Postgres(mut transaction) => {
+            Self::Postgres(mut connection) => {
                 for Step { statement, changes } in steps {
-                    let done = statement.postgres()?.execute(&mut *transaction).await.map_err(convert)?;
-                    if changes.is_some_and(|changes| changes != done.rows_affected()) {
+                    let changed = connection.execute(statement.postgres()?).await?;
+                    if changes.is_some_and(|changes| changes != changed) {
                         return Err(Raced::error().into());
                     }
                 }
-                match transaction.commit().await.map_err(convert) {
+                match connection.commit().await {
                     Err(error) if is_conflict(&error) => Err(NotInserted::Failed(error)),
                     committed => committed.map_err(NotInserted::InDoubt),
                 }

@@ -42,13 +42,13 @@ pub(super) async fn insert_new(
     }
     let dialect = transaction.dialect();
     let now = clock::unix_millis();
-    let mut statements = studies(new, now).statements(dialect)?;
+    let mut statements = studies(dialect, new, now).statements(dialect)?;
     let of_studies = statements.len();
     statements.append(&mut series(new, now).statements(dialect)?);
     let mut rows = transaction.fetch_each(statements).await?;
     let series_rows: Vec<Row> = rows.drain(of_studies..).flatten().collect();
     let studies = stored_studies(rows.into_iter().flatten())?;
-    let strangers = strangers(new, &studies, replaced, now);
+    let strangers = strangers(new, &studies, replaced);
     let mut series = stored_series(&series_rows, new, &studies)?;
     let mut steps = hide(replaced, now);
     steps.extend(add_to_studies(&studies, &series));
@@ -78,13 +78,13 @@ fn hide(replaced: &[Replaced], now: i64) -> Vec<Step> {
 }
 
 /// The new instances whose Patient ID is not that of their study.
-fn strangers(new: &New<'_>, studies: &Studies, replaced: &[Replaced], now: i64) -> HashSet<InstanceUid> {
+fn strangers(new: &New<'_>, studies: &Studies, replaced: &[Replaced]) -> HashSet<InstanceUid> {
     let mut strangers = HashSet::new();
     for (id, study) in studies {
         let Some((_, of_study)) = new.iter().find(|(uid, _)| uid.as_str() == study.uid) else { continue };
         let patient = |entry: &IndexEntry| stored_text(entry.study.patient_id.as_ref());
         let of_all = match first(of_study) {
-            Some(first) if study.takes_on(*id, of_study, replaced, now) => patient(first),
+            Some(first) if study.takes_on(*id, of_study, replaced) => patient(first),
             _ => study.patient_id.clone(),
         };
         for (uid, arrival) in of_study.values().flatten() {
@@ -101,14 +101,15 @@ struct Study {
     uid: String,
     modalities: String,
     instances: i64,
-    created_at: i64,
+    /// It was inserted by this transaction.
+    inserted: bool,
     patient_id: Option<String>,
 }
 
 impl Study {
     /// Whether the study takes on the attributes of a new instance.
-    fn takes_on(&self, id: i64, new: &OfStudy<'_>, replaced: &[Replaced], now: i64) -> bool {
-        let revived = self.instances == instances(new) && self.created_at != now;
+    fn takes_on(&self, id: i64, new: &OfStudy<'_>, replaced: &[Replaced]) -> bool {
+        let revived = self.instances == instances(new) && !self.inserted;
         revived || replaced.iter().any(|one| one.study == id)
     }
 }
@@ -117,7 +118,9 @@ impl Study {
 type Studies = HashMap<i64, Study>;
 
 /// Inserts the studies that are new, and counts in those that are not. The attributes are those of the first instance stored.
-fn studies(new: &New<'_>, now: i64) -> Insert {
+///
+/// Whether a study was inserted shows by its times, which are equal then and, whatever the clock says, never after an update.
+fn studies(dialect: Dialect, new: &New<'_>, now: i64) -> Insert {
     let mut rows = Vec::with_capacity(new.len());
     for (uid, series) in new {
         let Some(first) = first(series) else { continue };
@@ -126,9 +129,20 @@ fn studies(new: &New<'_>, now: i64) -> Insert {
     Insert {
         table: "studies",
         columns: STUDY_COLUMNS,
-        tail: "on conflict (partition_id, study_uid) do update set \
-               instance_count = studies.instance_count + excluded.instance_count, updated_at = excluded.updated_at \
-               returning id, study_uid, modalities, instance_count, created_at, patient_id",
+        tail: match dialect {
+            Dialect::Sqlite => {
+                "on conflict (partition_id, study_uid) do update set \
+                 instance_count = studies.instance_count + excluded.instance_count, \
+                 updated_at = max(excluded.updated_at, studies.created_at + 1) \
+                 returning id, study_uid, modalities, instance_count, created_at, patient_id, updated_at"
+            }
+            Dialect::Postgres => {
+                "on conflict (partition_id, study_uid) do update set \
+                 instance_count = studies.instance_count + excluded.instance_count, \
+                 updated_at = greatest(excluded.updated_at, studies.created_at + 1) \
+                 returning id, study_uid, modalities, instance_count, created_at, patient_id, updated_at"
+            }
+        },
         rows,
     }
 }
@@ -150,7 +164,7 @@ fn stored_studies(rows: impl Iterator<Item = Row>) -> Result<Studies> {
             uid: row.text(1)?.to_owned(),
             modalities: row.text(2)?.to_owned(),
             instances: row.integer(3)?,
-            created_at: row.integer(4)?,
+            inserted: row.integer(4)? == row.integer(6)?,
             patient_id: row.optional_text(5)?.map(str::to_owned),
         };
         Ok((row.integer(0)?, study))
@@ -164,7 +178,7 @@ fn refresh(new: &New<'_>, studies: &Studies, series: &[Series<'_>], replaced: &[
     let mut steps = Vec::new();
     for (id, study) in studies {
         let Some((uid, of_study)) = new.iter().find(|(uid, _)| uid.as_str() == study.uid) else { continue };
-        if study.takes_on(*id, of_study, replaced, now)
+        if study.takes_on(*id, of_study, replaced)
             && let Some(entry) = first(of_study)
         {
             steps.push(update("studies", STUDY_COLUMNS, study_row(uid, entry, 0, now), *id));

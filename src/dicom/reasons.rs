@@ -64,3 +64,30 @@ impl WarningReason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{FailureReason, WarningReason};
+
+    #[test]
+    fn every_reason_has_the_number_of_the_standard() {
+        // as decimal numbers, which is how an answer has them
+        for (reason, code) in [
+            (FailureReason::ProcessingFailure, 272),
+            (FailureReason::DuplicateInstance, 273),
+            (FailureReason::MissingAttribute, 288),
+            (FailureReason::SopClassNotSupported, 290),
+            (FailureReason::OutOfResources, 42_752),
+            (FailureReason::MissingBulkData, 43_298),
+            (FailureReason::CannotUnderstand, 49_152),
+            (FailureReason::TransferSyntaxNotSupported, 49_442),
+        ] {
+            assert_eq!(reason.code(), code, "{reason:?}");
+        }
+        for (reason, code) in
+            [(WarningReason::Coerced, 45_056), (WarningReason::Discarded, 45_062), (WarningReason::Mismatch, 45_063)]
+        {
+            assert_eq!(reason.code(), code, "{reason:?}");
+        }
+    }
+}

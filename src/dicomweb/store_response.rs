@@ -131,7 +131,7 @@ fn url(text: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dicom::reasons::FailureReason;
+    use crate::dicom::reasons::{FailureReason, WarningReason};
     use crate::dicom::uid::{InstanceUid, SeriesUid};
 
     fn stored(already: bool) -> InstanceOutcome {
@@ -159,15 +159,41 @@ mod tests {
         })
     }
 
+    fn warned() -> InstanceOutcome {
+        let mut outcome = stored(false);
+        if let InstanceOutcome::Stored { warnings, original, .. } = &mut outcome {
+            for (reason, comment) in
+                [(WarningReason::Coerced, "changed: PatientID"), (WarningReason::Mismatch, "other")]
+            {
+                warnings.push(Warning { reason, comment: comment.to_owned() });
+            }
+            *original = Some(json!({"04000565": {"vr": "CS", "Value": ["COERCE"]}}));
+        }
+        outcome
+    }
+
+    #[test]
+    fn a_warning_stands_with_its_instance() {
+        let dataset = store_response(&[warned()], None, "http://h/dicom-web").dataset;
+        let item = &dataset["00081199"]["Value"][0];
+        assert_eq!(item["00081196"], json!({"vr": "US", "Value": [0xB000]}));
+        assert_eq!(item["00000902"], json!({"vr": "LO", "Value": ["changed: PatientID", "other"]}));
+        assert_eq!(item["04000561"]["Value"][0]["04000565"]["Value"][0], "COERCE");
+    }
+
     #[test]
     fn the_status_follows_from_the_outcomes() {
         let [good, again] = [stored(false), stored(true)];
         let bad = refused(FailureReason::CannotUnderstand, None);
         let full = refused(FailureReason::OutOfResources, Some("1.2"));
+        let warned = warned();
         for (outcomes, expected) in [
             (vec![good.clone()], 200),
             (vec![again.clone()], 200),
             (vec![good.clone(), again], 200),
+            (vec![warned.clone()], 202),
+            (vec![good.clone(), warned.clone()], 202),
+            (vec![warned, bad.clone()], 202),
             (vec![good.clone(), bad.clone()], 202),
             (vec![good, full.clone()], 202),
             (vec![bad.clone()], 409),

@@ -6,8 +6,10 @@ strace follows the real server (and PostgreSQL's processes), so that what is com
 import ast
 import contextlib
 import functools
+import gzip
 import http.client
 import itertools
+import json
 import os
 import pwd
 import re
@@ -18,6 +20,7 @@ import tempfile
 import threading
 import time
 import unittest
+import xml.etree.ElementTree as xml
 from pathlib import Path
 
 from server import Server, s3_server
@@ -113,25 +116,142 @@ def image(study, series, uid, size):
 SMALL, LARGE = 2_000, 3_000_000
 
 
+def multipart(instances):
+    """A part for each file."""
+    body = b"".join(b"--edge\r\nContent-Type: application/dicom\r\n\r\n" + image(*instance) + b"\r\n" for instance in instances)
+    return {"Content-Type": 'multipart/related; type="application/dicom"; boundary=edge'}, body + b"--edge--\r\n"
+
+
+def single(instances):
+    """One file alone."""
+    (instance,) = instances
+    return {"Content-Type": "application/dicom"}, image(*instance)
+
+
+def gzipped(payload):
+    """A payload, compressed."""
+
+    def encode(instances):
+        headers, body = payload(instances)
+        return headers | {"Content-Encoding": "gzip"}, gzip.compress(body, 1)
+
+    return encode
+
+
+def parts(form, metadata, bulk_type, bulk):
+    """Metadata in JSON or XML with a part of bulk data."""
+    body = b""
+    for content_type, where, content in [(form, "", metadata), (bulk_type, "Content-Location: bulk/1\r\n", bulk)]:
+        body += f"--edge\r\nContent-Type: {content_type}\r\n{where}\r\n".encode() + content + b"\r\n"
+    return {"Content-Type": f'multipart/related; type="{form}"; boundary=edge'}, body + b"--edge--\r\n"
+
+
+def described(instance, tag, vr, rest=()):
+    """What a client knows of an instance, in the DICOM JSON model."""
+    study, series, uid, _ = instance
+    values = {
+        "00080018": ("UI", uid),
+        "00080020": ("DA", "20240229"),
+        "00080030": ("TM", "101112"),
+        "00100020": ("LO", "P-SYNC"),
+        "0020000D": ("UI", study),
+        "0020000E": ("UI", series),
+    } | dict(rest)
+    return {key: {"vr": kind, "Value": [value]} for key, (kind, value) in values.items()} | {tag: {"vr": vr, "BulkDataURI": "bulk/1"}}
+
+
+def pixels(instance):
+    """An image of so many bytes, rounded to rows: what is known of it, and its pixel data."""
+    rows = instance[3] // 1000
+    image_pixel = {
+        "00080016": ("UI", "1.2.840.10008.5.1.4.1.1.7"),
+        "00080060": ("CS", "OT"),
+        "00280002": ("US", 1),
+        "00280004": ("CS", "MONOCHROME2"),
+        "00280010": ("US", rows),
+        "00280011": ("US", 1000),
+        "00280100": ("US", 8),
+        "00280101": ("US", 8),
+        "00280102": ("US", 7),
+        "00280103": ("US", 0),
+    }
+    return described(instance, "7FE00010", "OW", image_pixel.items()), bytes(rows * 1000)
+
+
+def in_json(instances):
+    """Native pixel data as bulk data of DICOM JSON."""
+    (instance,) = instances
+    dataset, bulk = pixels(instance)
+    return parts("application/dicom+json", json.dumps([dataset]).encode(), "application/octet-stream", bulk)
+
+
+def in_xml(instances):
+    """The same in the Native DICOM Model."""
+    (instance,) = instances
+    dataset, bulk = pixels(instance)
+    root = xml.Element("NativeDicomModel", xmlns="http://dicom.nema.org/PS3.19/models/NativeDICOM")
+    for tag, attribute in dataset.items():
+        element = xml.SubElement(root, "DicomAttribute", tag=tag, vr=attribute["vr"])
+        for value in attribute.get("Value", ()):
+            xml.SubElement(element, "Value", number="1").text = str(value)
+        if "BulkDataURI" in attribute:
+            xml.SubElement(element, "BulkData", uri=attribute["BulkDataURI"])
+    return parts("application/dicom+xml", xml.tostring(root), "application/octet-stream", bulk)
+
+
+def photograph(instances):
+    """A JPEG image, filled up with a comment to the size (marker COM, ISO/IEC 10918-1 B.2.4.5)."""
+    (instance,) = instances
+    photo = (Path(__file__).parent.parent / "data/media/photo.jpg").read_bytes()
+    comments, left = b"", instance[3]
+    while left > 0:
+        comments += b"\xff\xfe" + struct.pack(">H", min(left, 65000) + 2) + bytes(min(left, 65000))
+        left -= 65000
+    metadata = json.dumps([described(instance, "7FE00010", "OB")]).encode()
+    return parts("application/dicom+json", metadata, "image/jpeg", photo[:2] + comments + photo[2:])
+
+
+def report(instances):
+    """A PDF document, filled up with a comment to the size."""
+    (instance,) = instances
+    document = (Path(__file__).parent.parent / "data/media/report.pdf").read_bytes()
+    metadata = json.dumps([described(instance, "00420011", "OB")]).encode()
+    return parts("application/dicom+json", metadata, "application/pdf", document + b"%" + b" " * instance[3] + b"\n%%EOF\n")
+
+
+# Every kind of payload: what makes headers and body of some (study, series, uid, size), and how many instances it may hold at
+# most. Each is stored small and large, in a new and in a known series, and judged as all others are.
+PAYLOADS = {
+    "multipart": (multipart, None),
+    "single": (single, 1),
+    "gzip-multipart": (gzipped(multipart), None),
+    "gzip-single": (gzipped(single), 1),
+    "json": (in_json, 1),
+    "xml": (in_xml, 1),
+    "gzip-json": (gzipped(in_json), 1),
+    "jpeg": (photograph, 1),
+    "pdf": (report, 1),
+}
+
+
 class Requests:
     """Uploads of many kinds: their UIDs by the id of their request."""
 
     def __init__(self, server):
         self.server, self.sent, self.numbers = server, {}, itertools.count()
 
-    def store(self, name, instances):
+    def store(self, name, instances, payload=multipart):
         """Stores instances given as (study, series, size) by one request."""
-        uids, body = [], b""
+        made = []
         for study, series, size in instances:
             uid = f"2.25.7{next(self.numbers):011}"
-            study, series = f"2.25.1{study:03}", f"2.25.1{study:03}.{series}"
-            uids.append((study, series, uid))
-            body += b"--edge\r\nContent-Type: application/dicom\r\n\r\n" + image(study, series, uid, size) + b"\r\n"
+            made.append((f"2.25.1{study:03}", f"2.25.1{study:03}.{series}", uid, size))
+        uids = [instance[:3] for instance in made]
+        headers, body = payload(made)
         connection = http.client.HTTPConnection(self.server.root.removeprefix("http://"), timeout=120)
-        headers = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=edge', "X-Request-Id": name}
-        connection.request("POST", "/dicom-web/studies", body + b"--edge--\r\n", headers)
+        connection.request("POST", "/dicom-web/studies", body, headers | {"X-Request-Id": name})
         answer = connection.getresponse()
-        assert answer.status == 200, answer.read()
+        assert answer.status == 200, (name, answer.read())
         assert answer.headers["X-Request-Id"] == name
         answer.read()
         connection.close()
@@ -145,6 +265,12 @@ class Requests:
         self.store("mixed-in-new-series-of-two-studies", [(2, 1, SMALL), (2, 2, LARGE), (3, 1, SMALL), (3, 2, LARGE), (3, 1, LARGE), (3, 3, SMALL)])
         self.store("two-batches-in-a-new-study", [(4, 1, SMALL)] * 70)
         self.store("two-batches-in-a-known-series", [(4, 1, SMALL)] * 70)
+        for study, (name, (payload, most)) in enumerate(PAYLOADS.items(), start=500):
+            self.store(f"{name}-small-in-a-new-study", [(study, 1, SMALL)], payload)
+            self.store(f"{name}-small-in-a-known-series", [(study, 1, SMALL)], payload)
+            self.store(f"{name}-large-in-a-new-series", [(study, 2, LARGE)], payload)
+            if most is None:
+                self.store(f"{name}-mixed-in-new-series", [(study, 3, SMALL), (study, 4, LARGE), (study, 3, SMALL)], payload)
 
     def store_at_once(self):
         """Requests beside each other, which are committed together; some share a new study."""

@@ -43,7 +43,14 @@ pub struct Answer {
 
 /// The binary in a folder and without settings in its environment.
 pub fn command(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_isocenter"));
+    launched(&[], folder)
+}
+
+/// The same, started by another command that gets the binary and its arguments after its own.
+pub fn launched(launcher: &[&str], folder: &Path) -> Command {
+    let words = [launcher, &[env!("CARGO_BIN_EXE_isocenter")]].concat();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
     for (name, _) in std::env::vars_os() {
         if ["ISOCENTER_", "AWS_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             command.env_remove(name);
@@ -61,17 +68,26 @@ impl Binary {
 
     /// The same with more variables in its environment.
     pub async fn start_with(data: &Path, environment: &[(&str, &str)]) -> Self {
-        let mut server = Self::spawn(data, environment);
+        Self::start_by(&[], data, environment).await
+    }
+
+    /// The same, started by another command.
+    pub async fn start_by(launcher: &[&str], data: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut server = Self::spawn_by(launcher, data, environment);
         server.base = server.listens().await;
         server
     }
 
     /// The same without waiting until it listens: good for nothing but to be killed.
     pub fn spawn(data: &Path, environment: &[(&str, &str)]) -> Self {
+        Self::spawn_by(&[], data, environment)
+    }
+
+    fn spawn_by(launcher: &[&str], data: &Path, environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
         let output = File::create(&log).unwrap();
-        let mut command = command(folder.path());
+        let mut command = launched(launcher, folder.path());
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data)

@@ -8,6 +8,7 @@ pub mod database;
 pub mod generate;
 pub mod model;
 pub mod multipart;
+pub mod proxy;
 pub mod raw;
 pub mod s3;
 pub mod s3_keys;

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::support::s3_keys::ShortKeys;
+use crate::support::s3_keys::{Faults, ShortKeys};
 
 /// The name of the bucket that exists.
 pub const BUCKET: &str = "archive";
@@ -21,6 +21,8 @@ pub const SECRET_KEY: &str = "not-a-secret";
 pub struct S3Server {
     pub endpoint: String,
     pub folder: TempDir,
+    /// What is to go wrong.
+    pub faults: Faults,
     accepting: JoinHandle<()>,
 }
 
@@ -29,12 +31,14 @@ impl S3Server {
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join(BUCKET)).unwrap();
-        let mut builder = S3ServiceBuilder::new(ShortKeys::new(FileSystem::new(folder.path()).unwrap()));
+        let faults = Faults::default();
+        let files = FileSystem::new(folder.path()).unwrap();
+        let mut builder = S3ServiceBuilder::new(ShortKeys::new(files, faults.clone()));
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let accepting = tokio::spawn(accept(listener, builder.build()));
-        Self { endpoint, folder, accepting }
+        Self { endpoint, folder, faults, accepting }
     }
 
     /// The settings that lead to it, by their names in the environment.

@@ -2,10 +2,10 @@
 //!
 //! `s3s-fs` keeps a note beside each object in a file whose name holds the whole key, which the file system limits to about 130
 //! characters of key; three UIDs are longer. So long segments of a key are replaced by digests on their way in, and put back
-//! in listings.
+//! in listings. It also answers with errors where a test wants them.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput, CompleteMultipartUploadOutput,
@@ -14,22 +14,49 @@ use s3s::dto::{
     HeadObjectOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput, PutObjectInput,
     PutObjectOutput, UploadPartInput, UploadPartOutput,
 };
-use s3s::{S3, S3Request, S3Response, S3Result};
+use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 use s3s_fs::FileSystem;
 
 /// Longer segments are replaced.
 const LONGEST: usize = 32;
 
+/// Which operations fail, by the names of S3, how and how many times more.
+#[derive(Clone, Default)]
+pub struct Faults(Arc<Mutex<HashMap<&'static str, (S3ErrorCode, usize)>>>);
+
+impl Faults {
+    /// Makes an operation such as `put_object` fail so many times.
+    pub fn set(&self, operation: &'static str, code: S3ErrorCode, times: usize) {
+        self.0.lock().unwrap().insert(operation, (code, times));
+    }
+
+    /// Lets everything succeed again.
+    pub fn clear(&self) {
+        self.0.lock().unwrap().clear();
+    }
+
+    fn check(&self, operation: &str) -> S3Result<()> {
+        match self.0.lock().unwrap().get_mut(operation) {
+            Some((code, times)) if *times > 0 => {
+                *times -= 1;
+                Err(S3Error::with_message(code.clone(), "as the test wants it"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// The server's back end.
 pub struct ShortKeys {
     inner: FileSystem,
+    faults: Faults,
     /// Digests and what they stand for.
     long: Mutex<HashMap<String, String>>,
 }
 
 impl ShortKeys {
-    pub fn new(inner: FileSystem) -> Self {
-        Self { inner, long: Mutex::default() }
+    pub fn new(inner: FileSystem, faults: Faults) -> Self {
+        Self { inner, faults, long: Mutex::default() }
     }
 
     fn shorten(&self, key: &mut String) {
@@ -59,6 +86,7 @@ macro_rules! by_key {
         #[async_trait::async_trait]
         impl S3 for ShortKeys {
             $(async fn $method(&self, mut request: S3Request<$input>) -> S3Result<S3Response<$output>> {
+                self.faults.check(stringify!($method))?;
                 self.shorten(&mut request.input.key);
                 self.inner.$method(request).await
             })*

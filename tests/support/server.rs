@@ -1,8 +1,9 @@
 //! A server over back ends of its own: SQLite and a folder, or PostgreSQL and S3.
 
+use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt as _;
@@ -10,7 +11,7 @@ use isocenter::config::{DatabaseUrl, StorageSettings, StorageUrl};
 use isocenter::store::ObjectStorage;
 use tempfile::TempDir;
 
-use crate::support::binary::{Binary, command};
+use crate::support::binary::{Binary, launched};
 use crate::support::database::{Backend, Session, TestDatabase};
 use crate::support::s3::{BUCKET, S3Server};
 
@@ -64,6 +65,8 @@ pub struct TestServer {
     shared: Option<(TestDatabase, S3Server)>,
     /// Settings by their variables.
     settings: Settings,
+    /// The command and its arguments by which the process is started, if not by itself.
+    launcher: Vec<String>,
 }
 
 type Settings = Vec<(&'static str, String)>;
@@ -77,15 +80,85 @@ impl TestServer {
             BackEnds::Shared => Some((TestDatabase::create(Backend::Postgres).await, S3Server::start().await)),
         };
         let settings = Settings::new();
-        let binary = start(&folder, shared.as_ref(), &settings).await;
-        Self { binary, folder, shared, settings }
+        let binary = start(&folder, shared.as_ref(), &settings, &[]).await;
+        Self { binary, folder, shared, settings, launcher: Vec::new() }
+    }
+
+    /// The S3 server, if there is one.
+    pub fn s3(&self) -> &S3Server {
+        &self.shared.as_ref().expect("the back ends are shared").1
+    }
+
+    /// The URL of the index in PostgreSQL.
+    pub fn postgres_url(&self) -> String {
+        let (database, _) = self.shared.as_ref().expect("the back ends are shared");
+        let DatabaseUrl::Postgres(url) = &database.url else { panic!("a shared index is in PostgreSQL") };
+        url.expose().to_owned()
+    }
+
+    /// Waits until it says that it can work.
+    pub async fn is_ready(&self) {
+        let end = Instant::now() + CLEANED;
+        loop {
+            let answer = self.client().get(self.url("/health/ready")).send().await.unwrap();
+            if answer.status() == 200 {
+                return;
+            }
+            assert!(Instant::now() < end, "{}", answer.text().await.unwrap());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until it has no temporary file open.
+    pub async fn has_no_temporary_file(&self) {
+        let end = Instant::now() + CLEANED;
+        loop {
+            let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().flatten();
+            let named = open.filter_map(|file| std::fs::read_link(file.path()).ok());
+            let held: Vec<_> = named.filter(|name| name.to_string_lossy().contains("isocenter-")).collect();
+            if held.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < end, "{held:?} are open");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Kills the process and starts another by a command that gets the binary and its arguments after its own. If that leads into
+    /// another mount namespace, so do [`Self::run`] and the paths of [`Self::seen`].
+    pub async fn restart_by(&mut self, launcher: &[&str], settings: &[(&'static str, &str)]) {
+        self.launcher = launcher.iter().map(|&word| word.to_owned()).collect();
+        self.restart_with(settings).await;
+    }
+
+    /// Whether it has file systems of its own.
+    fn is_apart(&self) -> bool {
+        self.launcher.first().is_some_and(|command| command == "unshare")
+    }
+
+    /// Waits until the server has said something so many times.
+    pub async fn has_logged(&self, text: &str, times: usize) {
+        let end = Instant::now() + CLEANED;
+        while self.log().matches(text).count() < times {
+            assert!(Instant::now() < end, "`{text}` was not said {times} times:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// A path as the process sees it.
+    pub fn seen(&self, path: &Path) -> PathBuf {
+        if self.is_apart() {
+            PathBuf::from(format!("/proc/{}/root{}", self.pid(), path.display()))
+        } else {
+            path.to_owned()
+        }
     }
 
     /// The files in which the object store keeps objects and what belongs to them, those of unfinished uploads included.
     pub fn files(&self) -> Vec<String> {
         match &self.shared {
             Some((_, s3)) => s3.files(),
-            None => files_below(&self.folder.path().join("data/objects"))
+            None => files_below(&self.seen(&self.data()).join("objects"))
                 .into_iter()
                 // the mark of a running process
                 .filter(|file| !(file.starts_with("staging/") && file.matches('/').count() == 1))
@@ -100,13 +173,21 @@ impl TestServer {
 
     /// Waits until the store has no file at all: what a request left behind is removed after its end.
     pub async fn is_left_empty(&self) {
+        self.is_left_with(&[]).await;
+    }
+
+    /// Waits until the store has these files and no others, named in any order.
+    pub async fn is_left_with(&self, expected: &[String]) {
+        let expected: BTreeSet<&String> = expected.iter().collect();
         let end = Instant::now() + CLEANED;
         loop {
             let files = self.files();
-            if files.is_empty() {
+            let others: Vec<_> = files.iter().filter(|file| !expected.contains(file)).collect();
+            assert_eq!(files.len() - others.len(), expected.len(), "a file of {expected:?} is gone");
+            if others.is_empty() {
                 return;
             }
-            assert!(Instant::now() < end, "{files:?} were left");
+            assert!(Instant::now() < end, "{others:?} were left");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -134,7 +215,7 @@ impl TestServer {
     pub async fn storage(&self) -> ObjectStorage {
         let settings = StorageSettings::default();
         match &self.shared {
-            None => ObjectStorage::open(&StorageUrl::Folder(self.data().join("objects")), &settings).await,
+            None => ObjectStorage::open(&StorageUrl::Folder(self.seen(&self.data()).join("objects")), &settings).await,
             Some((_, s3)) => {
                 let access = s3.environment().map(|(name, value)| (name.to_lowercase(), value));
                 let access: Vec<_> = access.iter().map(|(name, value)| (name.as_str(), *value)).collect();
@@ -144,8 +225,22 @@ impl TestServer {
         .unwrap()
     }
 
+    /// Ends the time of all leases, past the server.
+    pub async fn lets_leases_run_out(&self) {
+        const RUN_OUT: &str = "update leases set expires_at = 0";
+        if !self.is_apart() {
+            return self.index().await.execute(RUN_OUT).await;
+        }
+        let script = "import sqlite3, sys; sqlite3.connect(sys.argv[1], isolation_level=None).execute(sys.argv[2])";
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--mount=/proc/{}/ns/mnt", self.pid())).args(["python3", "-c", script]);
+        let done = command.arg(self.data().join("index.sqlite3")).arg(RUN_OUT).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
     /// A connection to the index, past the server.
     pub async fn index(&self) -> Session {
+        assert!(!self.is_apart(), "SQLite would find the file of the same name outside of the server's namespace");
         match &self.shared {
             None => TestDatabase::at(self.data().join("index.sqlite3")).connect().await,
             Some((database, _)) => database.connect().await,
@@ -155,7 +250,9 @@ impl TestServer {
     /// Runs a command of the binary over the same index and objects, beside the server.
     pub async fn run(&self, arguments: &[&str]) -> Output {
         let folder = tempfile::tempdir().unwrap();
-        let mut command = command(folder.path());
+        let namespace = format!("--mount=/proc/{}/ns/mnt", self.pid());
+        let launcher: &[&str] = if self.is_apart() { &["nsenter", &namespace] } else { &[] };
+        let mut command = launched(launcher, folder.path());
         command
             .args(arguments)
             .arg("--data-dir")
@@ -167,7 +264,7 @@ impl TestServer {
 
     /// Another process over the same index and objects.
     pub async fn another(&self) -> Binary {
-        start(&self.folder, self.shared.as_ref(), &self.settings).await
+        start(&self.folder, self.shared.as_ref(), &self.settings, &[]).await
     }
 
     /// Where its data are.
@@ -192,7 +289,7 @@ impl TestServer {
     /// Kills the process and starts another in its place.
     pub async fn restart(&mut self) {
         self.binary.kill();
-        self.binary = start(&self.folder, self.shared.as_ref(), &self.settings).await;
+        self.binary = start(&self.folder, self.shared.as_ref(), &self.settings, &self.launcher).await;
     }
 
     /// Kills the process and starts another in its place with settings, given by their variables; commands have them too.
@@ -240,11 +337,17 @@ impl DerefMut for TestServer {
     }
 }
 
-async fn start(folder: &TempDir, shared: Option<&(TestDatabase, S3Server)>, settings: &Settings) -> Binary {
+async fn start(
+    folder: &TempDir,
+    shared: Option<&(TestDatabase, S3Server)>,
+    settings: &Settings,
+    launcher: &[String],
+) -> Binary {
     let data = folder.path().join("data");
     let environment = environment(shared, settings);
     let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    Binary::start_with(&data, &environment).await
+    let launcher: Vec<&str> = launcher.iter().map(String::as_str).collect();
+    Binary::start_by(&launcher, &data, &environment).await
 }
 
 /// The settings, and the variables that lead to back ends outside of the data folder.
@@ -252,11 +355,12 @@ fn environment(shared: Option<&(TestDatabase, S3Server)>, settings: &Settings) -
     let Some((database, s3)) = shared else { return settings.clone() };
     let DatabaseUrl::Postgres(url) = &database.url else { panic!("a shared index is in PostgreSQL") };
     let mut environment: Vec<_> = s3.environment().map(|(name, value)| (name, value.to_owned())).to_vec();
-    environment.extend(settings.iter().cloned());
     environment.extend([
         ("AWS_ALLOW_HTTP", "true".to_owned()),
         ("ISOCENTER_DATABASE_URL", url.expose().to_owned()),
         ("ISOCENTER_STORAGE_URL", format!("s3://{BUCKET}/{PREFIX}")),
     ]);
+    // the last one counts
+    environment.extend(settings.iter().cloned());
     environment
 }

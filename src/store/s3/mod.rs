@@ -243,13 +243,15 @@ fn join(prefix: &str, key: &str) -> String {
     if prefix.is_empty() { key.to_owned() } else { format!("{prefix}/{key}") }
 }
 
-/// No limit for a whole request, for a body may be large and its reader slow; but one for each wait.
+/// No limit for a whole request, for a body may be large and its reader slow; but one for each wait, which
+/// `AWS_READ_TIMEOUT` may change.
 fn with_timeouts(builder: AmazonS3Builder, endpoint: Option<&str>) -> AmazonS3Builder {
     let client = AmazonS3ConfigKey::Client;
+    let wait = builder.get_config_value(&client(ClientConfigKey::ReadTimeout));
     let builder = builder
         .with_config(client(ClientConfigKey::Timeout), "7days")
         .with_config(client(ClientConfigKey::ConnectTimeout), "5s")
-        .with_config(client(ClientConfigKey::ReadTimeout), "60s");
+        .with_config(client(ClientConfigKey::ReadTimeout), wait.unwrap_or_else(|| "60s".to_owned()));
     // whoever wrote `http://` meant it; `AWS_ALLOW_HTTP` need not repeat it
     let http = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
     if http { builder.with_config(client(ClientConfigKey::AllowHttp), "true") } else { builder }
