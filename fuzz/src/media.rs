@@ -46,7 +46,9 @@ pub fn run(data: &[u8]) {
 
 fn read(media_type: &str, syntax: Option<&str>, chunks: &[&[u8]]) -> Result<Media, MediaError> {
     let mut reader = MediaReader::of(media_type, syntax).expect("a known media type");
-    chunks.iter().for_each(|chunk| reader.push(chunk));
+    for chunk in chunks {
+        reader.push(chunk);
+    }
     let failed = reader.failure();
     let found = reader.finish();
     assert!(failed.is_none_or(|error| found == Err(error)));
@@ -84,8 +86,13 @@ impl Said {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (state >> 16) as usize
         };
-        let said = tags.into_iter().filter_map(|tag| (next() % 4 == 0).then(|| (tag, texts[next() % texts.len()])));
-        Self(said.map(|(tag, text)| (tag, text.to_owned())).collect())
+        let mut said = BTreeMap::new();
+        for tag in tags {
+            if next() % 4 == 0 {
+                said.insert(tag, texts[next() % texts.len()].to_owned());
+            }
+        }
+        Self(said)
     }
 }
 

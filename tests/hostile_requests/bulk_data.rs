@@ -87,7 +87,7 @@ fn names() -> Vec<Row> {
     ]
     .into_iter()
     .map(|(location, uri, status)| {
-        let what = format!("a part {:.40?} for {:.40?}", location, uri);
+        let what = format!("a part {location:.40?} for {uri:.40?}");
         let row = request(&what, &[described(&pixels(&what, uri)), located(OCTETS, location, [1, 2])], status);
         if status == 409 { row.because(&[NO_PART]) } else { row }
     })

@@ -123,8 +123,10 @@ fn entities() -> Vec<Row> {
             document("entities", &attribute(&format!("<Value>{value}</Value>")))
         )
     };
-    let laughs: String =
-        (1..20).map(|level| format!("<!ENTITY l{level} \"{}\">", format!("&l{};", level - 1).repeat(10))).collect();
+    let laughs: String = (1..20)
+        .map(|level| format!("<!ENTITY l{level} \"{}\">", format!("&l{};", level - 1).repeat(10)))
+        .collect::<Vec<_>>()
+        .concat();
     let mut rows = vec![
         body("a billion laughs", doctype(&format!("<!ENTITY l0 \"ha\">{laughs}"), "&l19;"), 409),
         body("an entity of itself", doctype("<!ENTITY a \"&b;\"><!ENTITY b \"&a;\">", "&a;"), 409),
@@ -251,8 +253,10 @@ fn models() -> Vec<Row> {
         let more = format!("<DicomAttribute tag='00100010' vr='PN'>{inside}</DicomAttribute>");
         rows.push(with(&format!("a name of {inside}"), &more, status));
     }
-    let creators: String =
-        (0..300).map(|number| format!("<DicomAttribute tag='00110001' vr='LO' privateCreator='C{number}'/>")).collect();
+    let creators: String = (0..300)
+        .map(|number| format!("<DicomAttribute tag='00110001' vr='LO' privateCreator='C{number}'/>"))
+        .collect::<Vec<_>>()
+        .concat();
     rows.extend([
         with("a creator of a standard attribute", "<DicomAttribute tag='00100020' vr='LO' privateCreator='A'/>", 200),
         with("more creators than a group has blocks", &creators, 409),
@@ -271,7 +275,7 @@ fn sizes() -> Vec<Row> {
         let open = "<DicomAttribute tag='00081140' vr='SQ'><Item number='1'>".repeat(levels);
         format!("{open}{}", "</Item></DicomAttribute>".repeat(levels))
     };
-    let names: String = (0..10_000).map(|number| format!(" a{number}='b'")).collect();
+    let names: String = (0..10_000).map(|number| format!(" a{number}='b'")).collect::<Vec<_>>().concat();
     vec![
         with("sequences 64 deep", &nested(64), 200),
         with("sequences 65 deep", &nested(65), 409),
