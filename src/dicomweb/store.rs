@@ -56,12 +56,12 @@ pub async fn store(request: HttpRequest, app: Data<App>, body: Body) -> HttpResu
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.insert_header((RETRY_AFTER, "10"));
     }
-    if let Some(location) = answer.location {
+    if let Some(location) = &answer.location {
         response.insert_header((LOCATION, location.as_str())).insert_header((CONTENT_LOCATION, location.as_str()));
     }
     let body = match representation.media_type.as_str() {
-        DICOM_XML => xml::write(&answer.dataset),
-        _ => answer.dataset.to_string().into_bytes(),
+        DICOM_XML => xml::write(&answer.dataset()),
+        _ => answer.json.into_bytes(),
     };
     Ok(response.content_type(representation.content_type()).body(body))
 }

@@ -1,7 +1,9 @@
 //! The outcomes of a storing request → status code and response data set: a pure function
 //! ([PS3.18 10.5.3](https://dicom.nema.org/medical/dicom/current/output/chtml/part18/sect_10.5.3.html)).
 
-use serde_json::{Map, Value, json};
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
 
 use crate::archive::outcome::{InstanceOutcome, Refusal, Warning};
 use crate::dicom::uid::{InstanceKey, StudyUid};
@@ -11,8 +13,8 @@ use crate::dicom::uid::{InstanceKey, StudyUid};
 pub struct StoreResponse {
     /// HTTP status.
     pub status: u16,
-    /// The data set as DICOM JSON.
-    pub dataset: Value,
+    /// The data set as DICOM JSON, as text: a tree of a hundred thousand outcomes takes hundreds of megabytes.
+    pub json: String,
     /// The URL of the one study in which something was stored.
     pub location: Option<String>,
 }
@@ -21,9 +23,7 @@ pub struct StoreResponse {
 /// `study` the study of the request's path.
 #[must_use]
 pub fn store_response(outcomes: &[InstanceOutcome], study: Option<&StudyUid>, root: &str) -> StoreResponse {
-    let mut referenced = Vec::new();
-    let mut failed = Vec::new();
-    let mut other = Vec::new();
+    let [mut failed, mut referenced, mut other] = [const { String::new() }; 3];
     let mut studies: Vec<&StudyUid> = study.into_iter().collect();
     for outcome in outcomes {
         match outcome {
@@ -32,32 +32,51 @@ pub fn store_response(outcomes: &[InstanceOutcome], study: Option<&StudyUid>, ro
                 if let Some(original) = original {
                     item["04000561"] = json!({"vr": "SQ", "Value": [original]});
                 }
-                referenced.push(item);
+                append(&mut referenced, &item);
                 if !studies.contains(&&key.study) {
                     studies.push(&key.study);
                 }
             }
-            InstanceOutcome::Refused(refusal) if refusal.sop_instance.is_some() => failed.push(refused(refusal)),
-            InstanceOutcome::Refused(refusal) => other.push(failure(refusal)),
+            InstanceOutcome::Refused(refusal) if refusal.sop_instance.is_some() => {
+                append(&mut failed, &refused(refusal));
+            }
+            InstanceOutcome::Refused(refusal) => append(&mut other, &failure(refusal)),
         }
     }
     let status = status(outcomes);
-    let mut dataset = Map::new();
     // Retrieve URL (0008,1190) names the one study that the request was about.
     let location = match (studies.as_slice(), referenced.is_empty()) {
         ([study], false) => Some(format!("{root}/studies/{study}")),
         _ => None,
     };
+    let mut members = Vec::new();
     if let Some(location) = &location {
-        dataset.insert("00081190".to_owned(), url(location));
+        members.push(format!("\"00081190\":{}", url(location)));
     }
     // All three sequences are type 1C: absent when empty.
     for (tag, items) in [("00081198", failed), ("00081199", referenced), ("0008119A", other)] {
         if !items.is_empty() {
-            dataset.insert(tag.to_owned(), json!({"vr": "SQ", "Value": items}));
+            members.push(format!("\"{tag}\":{{\"vr\":\"SQ\",\"Value\":[{items}]}}"));
         }
     }
-    StoreResponse { status, dataset: Value::Object(dataset), location }
+    StoreResponse { status, json: format!("{{{}}}", members.join(",")), location }
+}
+
+impl StoreResponse {
+    /// The data set as a tree.
+    #[must_use]
+    pub fn dataset(&self) -> Value {
+        serde_json::from_str(&self.json).unwrap_or_default()
+    }
+}
+
+/// Adds an item to those of a sequence.
+fn append(items: &mut String, item: &Value) {
+    if !items.is_empty() {
+        items.push(',');
+    }
+    // writing to memory cannot fail
+    let _ = write!(items, "{item}");
 }
 
 /// 200 all stored and nothing to be said; 202 some, or with a warning; 409 none, for reasons of their own; 503 none, but it may work later.
@@ -174,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_warning_stands_with_its_instance() {
-        let dataset = store_response(&[warned()], None, "http://h/dicom-web").dataset;
+        let dataset = store_response(&[warned()], None, "http://h/dicom-web").dataset();
         let item = &dataset["00081199"]["Value"][0];
         assert_eq!(item["00081196"], json!({"vr": "US", "Value": [0xB000]}));
         assert_eq!(item["00000902"], json!({"vr": "LO", "Value": ["changed: PatientID", "other"]}));
@@ -208,7 +227,7 @@ mod tests {
     fn the_data_set_has_a_sequence_only_where_it_has_items() {
         let all_stored = store_response(&[stored(false)], None, "http://h/dicom-web");
         assert_eq!(
-            all_stored.dataset,
+            all_stored.dataset(),
             json!({
                 "00081190": {"vr": "UR", "Value": ["http://h/dicom-web/studies/1.2"]},
                 "00081199": {"vr": "SQ", "Value": [{
@@ -219,14 +238,14 @@ mod tests {
             })
         );
         assert_eq!(all_stored.location.as_deref(), Some("http://h/dicom-web/studies/1.2"));
-        let again = store_response(&[stored(true)], None, "http://h/dicom-web").dataset;
+        let again = store_response(&[stored(true)], None, "http://h/dicom-web").dataset();
         assert_eq!(again["00081199"]["Value"][0]["00000902"]["Value"][0], "already stored");
         let outcomes =
             [refused(FailureReason::DuplicateInstance, Some("1.2")), refused(FailureReason::CannotUnderstand, None)];
         let nothing_stored = store_response(&outcomes, None, "http://h/dicom-web");
         assert_eq!(nothing_stored.location, None);
         assert_eq!(
-            nothing_stored.dataset,
+            nothing_stored.dataset(),
             json!({
                 "00081198": {"vr": "SQ", "Value": [{
                     "00000902": {"vr": "LO", "Value": ["why"]},

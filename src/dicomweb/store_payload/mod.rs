@@ -37,6 +37,8 @@ const MOST_INSTANCES: usize = 10_000;
 const MOST_METADATA: usize = 64 << 20;
 /// Metadata up to this length are read where the request is served, longer ones on a thread for it.
 const SHORT: usize = 64 << 10;
+/// Metadata are collected in pieces of so many bytes.
+const BLOCK: usize = 1 << 20;
 /// Memory that making an instance takes for each byte of its metadata, as far as it goes beyond a little.
 const MEMORY_PER_BYTE: usize = 8;
 
@@ -160,7 +162,9 @@ impl Payload {
     where
         S: Stream<Item = Result<Bytes>> + Unpin,
     {
-        let mut text = Vec::new();
+        // a buffer that grows is copied again and again, and what it leaves behind counts as memory of the process
+        let mut blocks: Vec<Vec<u8>> = Vec::new();
+        let mut length = 0_usize;
         while let Some(chunk) = body.next().await {
             let chunk = chunk?;
             self.length = self.length.saturating_add(chunk.len());
@@ -171,11 +175,25 @@ impl Payload {
                 );
                 return Err(Error::new(ErrorKind::TooLarge, message));
             }
-            // the buffer may be twice as large as what is in it
-            self.hold(text.len())?;
-            text.extend_from_slice(&chunk);
+            length = length.saturating_add(chunk.len());
+            // all blocks are there while they are put together
+            self.hold(length)?;
+            let mut rest = &chunk[..];
+            while !rest.is_empty() {
+                if blocks.last().is_none_or(|block| block.len() >= BLOCK) {
+                    let first = blocks.is_empty();
+                    blocks.push(Vec::with_capacity(if first { rest.len().min(BLOCK) } else { BLOCK }));
+                }
+                let Some(block) = blocks.last_mut() else { break };
+                let (now, later) = rest.split_at(rest.len().min(BLOCK - block.len()));
+                block.extend_from_slice(now);
+                rest = later;
+            }
         }
-        text.shrink_to_fit();
+        let text = match blocks.len() {
+            0 | 1 => blocks.pop().unwrap_or_default(),
+            _ => blocks.concat(),
+        };
         self.metadata.push((form, text.into()));
         Ok(())
     }
