@@ -147,13 +147,8 @@ fn instances() -> Vec<Row> {
         body("JSON: an instance that stands alone", instance("1.2.3.79", ""), 200),
         body("JSON: an object of nothing", "{}", 409),
         body("JSON: the same instance 50 times", many(50, &same), 200),
-<<<<<<< HEAD
         body("JSON: 10,000 objects of nothing", many(10_000, "{}"), 409).because(&vec![NOT_UNDERSTOOD; 10_000]),
         body("JSON: 10,001 objects of nothing", many(10_001, "{}"), 413),
-=======
-        body("JSON: 100,000 objects of nothing", many(100_000, "{}"), 409).because(&vec![NOT_UNDERSTOOD; 100_000]),
-        body("JSON: 100,001 objects of nothing", many(100_001, "{}"), 413),
->>>>>>> fuzz2
         body("JSON: garbage beside a good instance", format!("[{{}},{}]", instance("1.2.3.80", "")), 202)
             .because(&[NOT_UNDERSTOOD]),
     ];
