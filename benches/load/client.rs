@@ -1,9 +1,12 @@
 //! The requests: the same bytes and headers for every server.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
+
+use crate::series::File;
 
 const BOUNDARY: &str = "isocenter-load-7d29a1c0f4";
 /// Whole instances as stored, in the multipart form that every server has.
@@ -27,41 +30,30 @@ impl Client {
             .no_proxy()
             .tcp_nodelay(true)
             .pool_max_idle_per_host(connections)
-            .timeout(Duration::from_mins(2))
+            .timeout(Duration::from_mins(10))
             .build()?;
         Ok(Self { root: root.trim_end_matches('/').to_owned(), http })
     }
 
-    /// Stores one file whose last `length` bytes come so many times; how many bytes it has. The client holds them once.
-    pub async fn store_repeating(&self, file: Vec<u8>, length: usize, times: u32) -> Result<u64, String> {
-        let mut start = format!("--{BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n").into_bytes();
-        let (header, piece) = file.split_at(file.len() - length);
-        start.extend(header);
-        let end = format!("\r\n--{BOUNDARY}--\r\n").into_bytes();
-        let bytes = header.len() as u64 + length as u64 * u64::from(times);
-        let all = bytes + (start.len() - header.len() + end.len()) as u64;
-        let pieces = std::iter::repeat_n(Bytes::copy_from_slice(piece), times as usize);
-        let chunks = std::iter::once(start.into()).chain(pieces).chain([end.into()]);
-        let body = reqwest::Body::wrap_stream(futures_util::stream::iter(chunks.map(Ok::<_, std::io::Error>)));
-        let request = self.store_request().header(CONTENT_LENGTH, all).timeout(Duration::from_mins(10)).body(body);
-        stored(&send(request).await?, 1).map(|()| bytes)
-    }
-
-    fn store_request(&self) -> reqwest::RequestBuilder {
-        let content_type = format!("multipart/related; type=\"application/dicom\"; boundary={BOUNDARY}");
-        self.http.post(format!("{}/studies", self.root)).header(CONTENT_TYPE, content_type).header(ACCEPT, JSON)
-    }
-
     /// Stores these files in one request; whether all of them were stored.
-    pub async fn store(&self, files: &[Vec<u8>]) -> Result<(), String> {
-        let mut body = Vec::with_capacity(files.iter().map(|file| file.len() + 128).sum());
+    pub async fn store(&self, files: &[File]) -> Result<(), String> {
+        let mut pieces = Vec::with_capacity(files.len() * 3 + 1);
+        let delimiter = Bytes::from(format!("\r\n--{BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n"));
         for file in files {
-            body.extend(format!("--{BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n").as_bytes());
-            body.extend(file);
-            body.extend(b"\r\n");
+            // the first has no line to end
+            pieces.push(delimiter.slice(if pieces.is_empty() { 2 } else { 0 }..));
+            pieces.extend(file.pieces());
         }
-        body.extend(format!("--{BOUNDARY}--\r\n").as_bytes());
-        stored(&send(self.store_request().body(body)).await?, files.len())
+        pieces.push(format!("\r\n--{BOUNDARY}--\r\n").into());
+        let length: usize = pieces.iter().map(Bytes::len).sum();
+        let body = reqwest::Body::wrap_stream(futures_util::stream::iter(pieces.into_iter().map(Ok::<_, Infallible>)));
+        let request = self
+            .http
+            .post(format!("{}/studies", self.root))
+            .header(CONTENT_TYPE, format!("multipart/related; type=\"application/dicom\"; boundary={BOUNDARY}"))
+            .header(CONTENT_LENGTH, length)
+            .header(ACCEPT, JSON);
+        stored(&send(request.body(body)).await?, files.len())
     }
 
     /// The body of an answer.

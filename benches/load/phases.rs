@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use crate::client::{Client, FRAMES, INSTANCES, JSON};
 use crate::measure::{Done, Figures, measure};
-use crate::series::{FRAME_BYTES, Plan, Set};
+use crate::series::{FRAME_BYTES, File, Plan, Set};
 
 /// One phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -106,7 +106,7 @@ impl Phase {
             Self::Store100 => (100, store(client, batch(plan, Set::Hundreds, number, 100)).await),
             Self::Tiny1 => (1, store(client, vec![plan.file(Set::Tiny, number)]).await),
             Self::Tiny10 => (10, store(client, batch(plan, Set::TinyBatched, number, 10)).await),
-            Self::Large => (1, client.store_repeating(plan.file(Set::Large, number), FRAME_BYTES, plan.frames).await),
+            Self::Large => (1, store(client, vec![plan.file(Set::Large, number)]).await),
             Self::Instances => (1, instance(client, plan, number).await),
             Self::Frames => (1, frame(client, plan, number).await),
             Self::Metadata => (1, metadata(client, plan, number).await),
@@ -115,12 +115,12 @@ impl Phase {
     }
 }
 
-fn batch(plan: &Plan, set: Set, number: u32, size: u32) -> Vec<Vec<u8>> {
+fn batch(plan: &Plan, set: Set, number: u32, size: u32) -> Vec<File> {
     (0..size).map(|n| plan.file(set, number * size + n)).collect()
 }
 
-async fn store(client: &Client, files: Vec<Vec<u8>>) -> Result<u64, String> {
-    client.store(&files).await.map(|()| files.iter().map(|file| file.len() as u64).sum())
+async fn store(client: &Client, files: Vec<File>) -> Result<u64, String> {
+    client.store(&files).await.map(|()| files.iter().map(File::length).sum())
 }
 
 async fn store_small(client: &Client, plan: &Plan, connections: usize) -> Result<(), String> {
@@ -152,7 +152,7 @@ async fn instance(client: &Client, plan: &Plan, number: u32) -> Result<u64, Stri
     let file = plan.file(Set::Single, number);
     // a part: headers, an empty line, the file, a delimiter
     let start = memchr::memmem::find(&body, b"\r\n\r\n").map_or(0, |at| at + 4);
-    if body[start..].starts_with(&file) { Ok(body.len() as u64) } else { Err("other bytes than stored".to_owned()) }
+    if file.begins(&body[start..]) { Ok(body.len() as u64) } else { Err("other bytes than stored".to_owned()) }
 }
 
 async fn frame(client: &Client, plan: &Plan, number: u32) -> Result<u64, String> {

@@ -1,8 +1,11 @@
 //! Synthetic CT images: 512 × 512 pixels of 16 bits of noise over a disc, in Explicit VR Little Endian.
 //!
-//! A file is made once; what differs between instances has a fixed length and is written over it.
+//! A file is made once; what differs between instances has a fixed length and is written over it. Pixels are shared by all, so
+//! that what the program does itself takes little from the server beside it.
 
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 const SIDE: usize = 512;
 /// Bytes of one frame.
@@ -41,13 +44,40 @@ pub struct Plan {
     small: Arc<Template>,
     tiny: Arc<Template>,
     large: Arc<Template>,
-    /// Frames of a large image.
-    pub frames: u32,
 }
 
 struct Template {
-    bytes: Vec<u8>,
+    header: Vec<u8>,
     fields: Vec<Field>,
+    frame: Bytes,
+    frames: u32,
+}
+
+/// A file: its bytes up to the pixel data, then one frame so many times.
+#[derive(Clone)]
+pub struct File {
+    header: Bytes,
+    frame: Bytes,
+    frames: u32,
+}
+
+impl File {
+    /// Its bytes in pieces, none of them copied.
+    pub fn pieces(&self) -> impl Iterator<Item = Bytes> + use<> {
+        let frames = std::iter::repeat_n(self.frame.clone(), self.frames as usize);
+        std::iter::once(self.header.clone()).chain(frames)
+    }
+
+    /// How many bytes it has.
+    pub fn length(&self) -> u64 {
+        self.header.len() as u64 + self.frame.len() as u64 * u64::from(self.frames)
+    }
+
+    /// Whether these bytes begin with it.
+    pub fn begins(&self, bytes: &[u8]) -> bool {
+        let mut rest = bytes;
+        self.pieces().all(|piece| rest.split_off(..piece.len()).is_some_and(|start| start == piece))
+    }
 }
 
 struct Field {
@@ -91,7 +121,7 @@ impl Plan {
     pub fn new(seed: u32, series: u32, series_size: u32, studies: u32, frames: u32) -> Self {
         let [image, small, tiny] = [SIDE, 16, 64].map(|side| Arc::new(template(CT, side, 1)));
         let large = Arc::new(template(ENHANCED_CT, SIDE, frames));
-        Self { seed, series_size, images: series * series_size, studies, image, small, tiny, large, frames }
+        Self { seed, series_size, images: series * series_size, studies, image, small, tiny, large }
     }
 
     /// The identity of instance `number` of a set.
@@ -113,9 +143,8 @@ impl Plan {
         }
     }
 
-    /// The file of instance `number` of a set; of a large one without its pixel data, which are [`Plan::frames`] times the
-    /// last [`FRAME_BYTES`].
-    pub fn file(&self, set: Set, number: u32) -> Vec<u8> {
+    /// The file of instance `number` of a set.
+    pub fn file(&self, set: Set, number: u32) -> File {
         let identity = self.identity(set, number);
         let template = match set {
             Set::Small => &self.small,
@@ -123,7 +152,7 @@ impl Plan {
             Set::Large => &self.large,
             Set::Single | Set::Batched | Set::Hundreds => &self.image,
         };
-        let mut bytes = template.bytes.clone();
+        let mut header = template.header.clone();
         for field in &template.fields {
             let number = format!("{}", number % self.series_size + 1);
             let text = match field.kind {
@@ -136,10 +165,10 @@ impl Plan {
                 Kind::Date => &identity.date,
                 Kind::Number => &number,
             };
-            let slot = &mut bytes[field.position..field.position + field.length];
+            let slot = &mut header[field.position..field.position + field.length];
             slot[..text.len()].copy_from_slice(text.as_bytes());
         }
-        bytes
+        File { header: header.into(), frame: template.frame.clone(), frames: template.frames }
     }
 }
 
@@ -204,7 +233,9 @@ fn template(class: &str, side: usize, frames: u32) -> Template {
     writer.fields.extend(meta.fields.into_iter().map(|field| Field { position: field.position + start, ..field }));
     writer.bytes.extend(meta.bytes);
     dataset(&mut writer, class, side, frames);
-    Template { bytes: writer.bytes, fields: writer.fields }
+    let frame = noisy_disc(side);
+    writer.header((0x7fe0, 0x0010), "OW", frame.len() * frames as usize);
+    Template { header: writer.bytes, fields: writer.fields, frame: frame.into(), frames }
 }
 
 fn dataset(writer: &mut Writer, class: &str, side: usize, frames: u32) {
@@ -254,9 +285,6 @@ fn dataset(writer: &mut Writer, class: &str, side: usize, frames: u32) {
     writer.text((0x0028, 0x1051), "DS", "400");
     writer.text((0x0028, 0x1052), "DS", "0");
     writer.text((0x0028, 0x1053), "DS", "1");
-    let frame = noisy_disc(side);
-    writer.header((0x7fe0, 0x0010), "OW", frame.len() * frames as usize);
-    writer.bytes.extend(frame);
 }
 
 /// A disc of about 40 HU in air with noise, from a generator of fixed seed.
