@@ -27,6 +27,7 @@ on_both_stacks!(
     one_of_many_uploads_of_the_same_instance_is_kept,
     one_of_many_contents_under_one_uid_is_kept,
     a_request_of_many_instances_is_stored_whole,
+    what_is_stored_is_told_when_the_rest_of_the_request_cannot_be_read,
     an_instance_may_be_the_body_itself,
     a_body_may_be_compressed_by_gzip,
     the_answer_is_in_xml_when_that_is_preferred,
@@ -381,4 +382,25 @@ async fn a_request_of_many_instances_is_stored_whole(server: TestServer) {
     assert_eq!((server.objects(), server.instances_counted().await), (150, 150));
     let studies = server.search("/studies").await;
     assert!(studies.iter().all(|study| study["00201206"]["Value"][0] == 7 && study["00201208"]["Value"][0] == 50));
+}
+
+async fn what_is_stored_is_told_when_the_rest_of_the_request_cannot_be_read(server: TestServer) {
+    let mut kept = 0;
+    // 64 parts are committed together; before that nothing is stored
+    for (first, parts, status) in [(0, 10, 400), (100, 70, 202)] {
+        let files: Vec<Vec<u8>> = (first..first + parts).map(file).collect();
+        let (content_type, mut body) = multipart::write(&files);
+        body.truncate(body.len() - 100);
+        let answer = server.send("POST", "/studies", &[("content-type", &content_type)], body).await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+        if status == 202 {
+            // the last is the part that is cut
+            kept += parts as usize - 1;
+            assert_eq!(answer.retrieve_urls().len(), kept);
+            assert_eq!(answer.failure_reasons(), [0xC000]);
+            let comment = &answer.json()["0008119A"]["Value"][0]["00000902"]["Value"][0];
+            assert!(comment.as_str().unwrap().starts_with("the rest of the request could not be read"), "{comment}");
+        }
+        assert_eq!((server.objects(), server.instances_counted().await), (kept, kept), "{parts} parts");
+    }
 }

@@ -160,6 +160,12 @@ impl Ingestion {
         self.outcomes.push(Some(InstanceOutcome::Refused(refusal)));
     }
 
+    /// Whether an instance of the request is stored already, so that its outcomes have to be told.
+    #[must_use]
+    pub fn has_stored(&self) -> bool {
+        self.outcomes.iter().flatten().any(|outcome| matches!(outcome, InstanceOutcome::Stored { .. }))
+    }
+
     /// Commits what is left and gives the outcome of every part in order.
     pub async fn finish(mut self) -> Vec<InstanceOutcome> {
         self.flush().await;

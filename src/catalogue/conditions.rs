@@ -28,7 +28,7 @@ pub(super) fn push_condition(
         return;
     }
     if *key == SearchKey::ModalitiesInStudy {
-        statement.push("exists (select 1 from series m where m.study_id = st.id and ");
+        statement.push("exists (select 1 from series m where m.study_id = st.id and m.instance_count > 0 and ");
         push_text(statement, dialect, "m.modality", test);
         // without the limit SQLite makes a join of it, whose further rows an offset does not skip (found in 3.51.3)
         statement.push(" limit 1)");

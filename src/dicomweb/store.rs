@@ -31,23 +31,14 @@ pub async fn store(request: HttpRequest, app: Data<App>, body: Body) -> HttpResu
     let payload = Payload::of(&request)?;
     let encoding =
         Encoding::of(request.headers()).map_err(|error| HttpError::from(error).with_header(ACCEPT_ENCODING, "gzip"))?;
-    let mut body = Decoded::new(body, encoding, app.config.limits.request_size);
+    let body = Decoded::new(body, encoding, app.config.limits.request_size);
     let mut ingestion = app.ingest.begin(study.clone(), "stow-rs".to_owned()).await?;
-    match payload {
-        Payload::Metadata { form } => {
-            store_payload::Payload::new(form, &request, &app, &ingestion).take_body(&mut body, &mut ingestion).await?;
+    if let Err(error) = take(payload, body, &request, &app, &mut ingestion).await {
+        if !ingestion.has_stored() {
+            return Err(error.into());
         }
-        Payload::Described { form, content_type } => {
-            let metadata = store_payload::Payload::new(form, &request, &app, &ingestion);
-            metadata.take_parts(&mut Multipart::new(&content_type, body)?, &mut ingestion).await?;
-        }
-        Payload::Instance => ingestion.instance(&mut body).await?,
-        Payload::Instances { content_type } => {
-            if !take_parts(&mut Multipart::new(&content_type, body)?, &mut ingestion).await? {
-                let message = "the body has no parts; it must have one `application/dicom` part per instance";
-                return Err(Error::bad_request(message).into());
-            }
-        }
+        // what is stored has to be told: the client would take an error for nothing
+        ingestion.refuse(rest(&error));
     }
     let outcomes = ingestion.finish().await;
     let answer = store_response(&outcomes, study.as_ref(), &urls::absolute(&request, &app));
@@ -64,6 +55,44 @@ pub async fn store(request: HttpRequest, app: Data<App>, body: Body) -> HttpResu
         _ => answer.json.into_bytes(),
     };
     Ok(response.content_type(representation.content_type()).body(body))
+}
+
+/// Hands all of the request's payload to the archive.
+async fn take(
+    payload: Payload,
+    mut body: Decoded<Body>,
+    request: &HttpRequest,
+    app: &App,
+    ingestion: &mut Ingestion,
+) -> Result<()> {
+    match payload {
+        Payload::Metadata { form } => {
+            store_payload::Payload::new(form, request, app, ingestion).take_body(&mut body, ingestion).await
+        }
+        Payload::Described { form, content_type } => {
+            let metadata = store_payload::Payload::new(form, request, app, ingestion);
+            metadata.take_parts(&mut Multipart::new(&content_type, body)?, ingestion).await
+        }
+        Payload::Instance => ingestion.instance(&mut body).await,
+        Payload::Instances { content_type } => {
+            if take_parts(&mut Multipart::new(&content_type, body)?, ingestion).await? {
+                return Ok(());
+            }
+            let message = "the body has no parts; it must have one `application/dicom` part per instance";
+            Err(Error::bad_request(message))
+        }
+    }
+}
+
+/// What becomes of that part of a request which could not be read, after others were stored.
+fn rest(error: &Error) -> Refusal {
+    let (reason, transient) = match error.kind() {
+        ErrorKind::Unavailable | ErrorKind::Internal => (FailureReason::OutOfResources, true),
+        ErrorKind::TooLarge => (FailureReason::OutOfResources, false),
+        _ => (FailureReason::CannotUnderstand, false),
+    };
+    let comment = format!("the rest of the request could not be read: {}", error.message());
+    Refusal { sop_class: None, sop_instance: None, reason, comment, transient }
 }
 
 /// What a request holds.

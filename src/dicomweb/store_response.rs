@@ -24,7 +24,7 @@ pub struct StoreResponse {
 #[must_use]
 pub fn store_response(outcomes: &[InstanceOutcome], study: Option<&StudyUid>, root: &str) -> StoreResponse {
     let [mut failed, mut referenced, mut other] = [const { String::new() }; 3];
-    let mut studies: Vec<&StudyUid> = study.into_iter().collect();
+    let (mut first, mut several) = (study, false);
     for outcome in outcomes {
         match outcome {
             InstanceOutcome::Stored { key, sop_class, already, warnings, original } => {
@@ -33,9 +33,7 @@ pub fn store_response(outcomes: &[InstanceOutcome], study: Option<&StudyUid>, ro
                     item["04000561"] = json!({"vr": "SQ", "Value": [original]});
                 }
                 append(&mut referenced, &item);
-                if !studies.contains(&&key.study) {
-                    studies.push(&key.study);
-                }
+                several |= *first.get_or_insert(&key.study) != &key.study;
             }
             InstanceOutcome::Refused(refusal) if refusal.sop_instance.is_some() => {
                 append(&mut failed, &refused(refusal));
@@ -45,10 +43,8 @@ pub fn store_response(outcomes: &[InstanceOutcome], study: Option<&StudyUid>, ro
     }
     let status = status(outcomes);
     // Retrieve URL (0008,1190) names the one study that the request was about.
-    let location = match (studies.as_slice(), referenced.is_empty()) {
-        ([study], false) => Some(format!("{root}/studies/{study}")),
-        _ => None,
-    };
+    let one = first.filter(|_| !several && !referenced.is_empty());
+    let location = one.map(|study| format!("{root}/studies/{study}"));
     let mut members = Vec::new();
     if let Some(location) = &location {
         members.push(format!("\"00081190\":{}", url(location)));
