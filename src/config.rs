@@ -145,11 +145,13 @@ pub struct LimitSettings {
     pub instance_size: u64,
     /// Bytes of the body of one request.
     pub request_size: u64,
+    /// How long the body of one request may take to come.
+    pub request_time: Duration,
 }
 
 impl Default for LimitSettings {
     fn default() -> Self {
-        Self { instance_size: 16 << 30, request_size: 256 << 30 }
+        Self { instance_size: 16 << 30, request_size: 256 << 30, request_time: Duration::from_hours(24) }
     }
 }
 

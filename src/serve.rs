@@ -277,7 +277,7 @@ fn application(
     InitError = (),
 > + use<> {
     let ServerSettings { idle_timeout, least_rate, rate_window, .. } = app.config.server;
-    let pace = Pace { idle: idle_timeout, least_rate, window: rate_window };
+    let pace = Pace { idle: idle_timeout, least_rate, window: rate_window, longest: app.config.limits.request_time };
     let observer = Rc::new(Observer { guard, pace, unmatched: RouteMetrics::new("none") });
     actix_web::App::new()
         .app_data(web::Data::new(app.clone()))

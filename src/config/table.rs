@@ -171,6 +171,14 @@ pub(super) static SETTINGS: &[Setting] = &[
         bytes
     ),
     setting!(
+        "limits.request_time",
+        "ISOCENTER_LIMITS_REQUEST_TIME",
+        None,
+        limits.request_time,
+        positive_duration,
+        duration
+    ),
+    setting!(
         "store.duplicates",
         "ISOCENTER_STORE_DUPLICATES",
         None,

@@ -44,9 +44,10 @@ fn error(error: PayloadError) -> Error {
         }
         PayloadError::Overflow => too_large(),
         PayloadError::UnknownLength => Error::bad_request("the length of the body is not known"),
-        PayloadError::Io(ref cause) if cause.kind() == io::ErrorKind::TimedOut => {
-            Error::new(ErrorKind::RequestTimeout, "the body came too slowly, or not at all for too long")
-        }
+        PayloadError::Io(ref cause) if cause.kind() == io::ErrorKind::TimedOut => Error::new(
+            ErrorKind::RequestTimeout,
+            "the body came too slowly, took too long, or did not come at all for too long",
+        ),
         // `Incomplete`, a broken connection, a reset stream.
         other => Error::new(ErrorKind::ClientGone, "the client went away").caused_by(other.to_string()),
     }
@@ -137,7 +138,7 @@ mod tests {
     }
 
     fn pace(idle: Duration) -> Pace {
-        Pace { idle, least_rate: 0, window: idle }
+        Pace { idle, least_rate: 0, window: idle, longest: Duration::from_mins(1) }
     }
 
     #[test]

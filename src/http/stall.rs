@@ -47,6 +47,8 @@ pub(crate) struct Pace {
     pub(crate) least_rate: u64,
     /// How long one waits for it before that is looked at.
     pub(crate) window: Duration,
+    /// How long it may take altogether.
+    pub(crate) longest: Duration,
 }
 
 impl Pace {
@@ -60,6 +62,8 @@ impl Pace {
 /// Watches a peer that sends. A peer that now and then sends a byte is not still, yet holds what it has been given.
 pub(crate) struct Watch {
     pace: Pace,
+    /// When it began to send.
+    began: Instant,
     /// Made when the peer makes one wait for the first time.
     timer: Option<Pin<Box<Sleep>>>,
     /// The wait under way: since when, and since when it counts in this window.
@@ -73,7 +77,7 @@ pub(crate) struct Watch {
 impl Watch {
     /// One that does not wait yet.
     pub(crate) fn new(pace: Pace) -> Self {
-        Self { pace, timer: None, wait: None, waited: Duration::ZERO, received: 0 }
+        Self { pace, began: Instant::now(), timer: None, wait: None, waited: Duration::ZERO, received: 0 }
     }
 
     /// Something came.
@@ -94,7 +98,7 @@ impl Watch {
         loop {
             let Some(timer) = &mut self.timer else { return Poll::Pending };
             ready!(timer.as_mut().poll(context));
-            if since.elapsed() >= self.pace.idle {
+            if since.elapsed() >= self.pace.idle || self.began.elapsed() >= self.pace.longest {
                 return Poll::Ready(());
             }
             if self.waited.saturating_add(counted.elapsed()) >= self.pace.window {
@@ -108,9 +112,10 @@ impl Watch {
         }
     }
 
-    /// Sets the timer to what comes first: the end of the patience with a peer that stands still, or that of the window.
+    /// Sets the timer to what comes first: the end of the patience with a peer that stands still, that of the window, or that of
+    /// all its time.
     fn arm(&mut self, since: Instant, counted: Instant) {
-        let still = since + self.pace.idle;
+        let still = (since + self.pace.idle).min(self.began + self.pace.longest);
         let window = counted + self.pace.window.saturating_sub(self.waited);
         let end = if self.pace.least() == 0 { still } else { still.min(window) };
         match &mut self.timer {
@@ -128,10 +133,16 @@ mod tests {
 
     use super::*;
 
-    const IDLE: Duration = Duration::from_millis(400);
+    /// Any rate will do.
+    const IDLE: Pace = Pace {
+        idle: Duration::from_millis(400),
+        least_rate: 0,
+        window: Duration::from_millis(400),
+        longest: Duration::from_mins(1),
+    };
 
     fn watch(least_rate: u64) -> Watch {
-        Watch::new(Pace { idle: IDLE, least_rate, window: Duration::from_millis(20) })
+        Watch::new(Pace { least_rate, window: Duration::from_millis(20), ..IDLE })
     }
 
     /// Lets the peer send so many bytes every few milliseconds; how often it did before it was cut, if it was.
@@ -165,9 +176,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_that_stands_still_is_cut_whatever_it_sent_before() {
-        let mut watch = Watch::new(Pace { idle: Duration::from_millis(5), least_rate: 1, window: IDLE });
+        let mut watch = Watch::new(Pace { idle: Duration::from_millis(5), least_rate: 1, ..IDLE });
         watch.moved(60 << 20);
         let cut = timeout(Duration::from_mins(1), poll_fn(|context| watch.poll(context)));
         assert!(cut.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_takes_too_long_altogether_is_cut_however_fast_it_is() {
+        let pace = Pace { longest: Duration::from_millis(30), ..IDLE };
+        assert!(cut_after(Watch::new(pace), 1 << 20).await.is_some());
     }
 }
