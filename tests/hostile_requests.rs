@@ -1,6 +1,7 @@
 //! A table of hostile requests against one running server: what each is answered, that the connection is sane afterwards,
 //! that the server goes on to serve others, and that all of them together cost no memory.
 
+mod amounts;
 mod bodies;
 mod bulk_data;
 mod encodings;

@@ -15,6 +15,8 @@ use isocenter::dicom::json::write_metadata;
 use super::composed::header;
 
 const LIMITS: Limits = Limits { depth: 16, elements: 20_000, inflation: 1000, inflated: 4 << 20 };
+/// What a kilobyte inflates to, or the whole input in another encoding, and what the rules add.
+const MOST_PIECE: usize = 8 << 20;
 const AT: &str = "20260102030405";
 const PATIENT_ID: Tag = Tag(0x0010, 0x0020);
 const ISSUER: Tag = Tag(0x0010, 0x0021);
@@ -96,12 +98,24 @@ fn coerce(rules: &Arc<[Rule]>, chunks: &[&[u8]]) -> Result<(Vec<u8>, Vec<String>
     let mut out = Vec::new();
     let mut pushed = 0;
     for chunk in chunks {
-        coercer.push(Bytes::copy_from_slice(chunk), &mut out)?;
+        coercer.push(Bytes::copy_from_slice(chunk))?;
         pushed += chunk.len();
         assert!(coercer.held_bytes() <= pushed);
+        drain(&mut coercer, &mut out)?;
     }
-    coercer.finish(&mut out)?;
-    Ok((out.concat(), coercer.changed().to_vec()))
+    coercer.finish()?;
+    drain(&mut coercer, &mut out)?;
+    assert_eq!(coercer.held_bytes(), 0, "something stays");
+    Ok((out, coercer.changed().to_vec()))
+}
+
+/// Takes all that goes on.
+fn drain(coercer: &mut Coercer, out: &mut Vec<u8>) -> Result<(), CoercionError> {
+    while let Some(piece) = coercer.pull()? {
+        assert!(piece.len() <= MOST_PIECE, "a piece of {} bytes", piece.len());
+        out.extend_from_slice(&piece);
+    }
+    Ok(())
 }
 
 /// The same bytes, unless both are of no use to whoever reads them next.

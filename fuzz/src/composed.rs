@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use dicom_core::Tag;
-use isocenter::dicom::compose::{self, Bulk, ComposeError, Dataset, Element, Form, Known, Limits, Part, Piece, Value};
+use isocenter::dicom::compose::{
+    self, Amount, Budget, Bulk, ComposeError, Dataset, Element, Form, Known, Limits, Part, Piece, Value,
+};
 use isocenter::dicom::header::{Header, HeaderError, HeaderLimits, HeaderReader};
 use isocenter::dicom::json::write_metadata;
 use isocenter::dicom::media::MediaReader;
@@ -19,6 +21,9 @@ const SOP_CLASS_UID: Tag = Tag(0x0008, 0x0016);
 const SOP_INSTANCE_UID: Tag = Tag(0x0008, 0x0018);
 /// Small enough to be met, and what others read that nest not as deep as we do.
 pub const LIMITS: Limits = Limits { depth: 32, bytes: 256 << 10 };
+
+/// Small enough to be met by some text of that size.
+const MOST: Amount = Amount { parts: 100, bytes: 4 << 20 };
 
 /// Bulk data of a request, by the URIs that name them.
 #[derive(Default)]
@@ -106,11 +111,26 @@ pub fn check(read: Read, text: &[u8]) {
     let again = read(text, LIMITS, &mut Known::default()).expect("as before");
     assert_eq!(again, dataset);
     let said = [SOP_CLASS_UID, SOP_INSTANCE_UID].map(|tag| dataset.text(tag).map(str::to_owned));
-    let composed = compose::compose(dataset, &*PARTS);
-    assert_eq!(compose::compose(again, &*PARTS), composed, "not the same every time");
+    let composed = compose::compose(dataset, &*PARTS, &mut budget());
+    assert_eq!(compose::compose(again, &*PARTS, &mut budget()), composed, "not the same every time");
     if let Ok(pieces) = composed {
+        assert_within(&pieces);
         assert_file(&PARTS.file(&pieces), &known, said);
     }
+}
+
+/// What an instance may take of the parts.
+pub fn budget() -> Budget {
+    Budget::new(MOST, MOST)
+}
+
+/// No more is made of the parts than the budget has.
+fn assert_within(pieces: &[Piece]) {
+    let part = |piece: &Piece| match piece {
+        Piece::Part { range, .. } => range.end - range.start,
+        Piece::Bytes(_) => 0,
+    };
+    assert!(pieces.iter().map(part).sum::<u64>() <= MOST.bytes);
 }
 
 /// Bytes that a data set takes.

@@ -138,7 +138,7 @@ fn assert_composes(media: Media, bytes: &[u8]) {
     let dataset = compose::json::read(text.as_bytes(), LIMITS, &mut Identified::default()).expect("good metadata");
     let mut parts = Parts::default();
     parts.push("p", Form::Media(media), bytes);
-    if let Ok(pieces) = compose::compose(dataset, &parts) {
+    if let Ok(pieces) = compose::compose(dataset, &parts, &mut composed::budget()) {
         let header = composed::header(&parts.file(&pieces)).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(header.transfer_syntax.as_str(), syntax);
     }

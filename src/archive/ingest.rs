@@ -104,6 +104,15 @@ pub struct Ingestion {
     batch_metadata: usize,
 }
 
+/// What becomes of the bytes of an instance after it was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    /// Read, as others may follow in the same body.
+    Read,
+    /// Never asked for.
+    Left,
+}
+
 /// A complete instance whose rows are not written yet.
 pub(super) struct Prepared {
     pub(super) staged: Staged,
@@ -123,8 +132,26 @@ impl Ingestion {
     where
         S: Stream<Item = Result<Bytes>> + Unpin,
     {
+        self.take(body, Rest::Read).await
+    }
+
+    /// Takes in one instance that is made on the way: of one that is refused no more is made.
+    ///
+    /// # Errors
+    /// As [`Ingestion::instance`].
+    pub async fn composed<S>(&mut self, body: &mut S) -> Result<()>
+    where
+        S: Stream<Item = Result<Bytes>> + Unpin,
+    {
+        self.take(body, Rest::Left).await
+    }
+
+    async fn take<S>(&mut self, body: &mut S, rest: Rest) -> Result<()>
+    where
+        S: Stream<Item = Result<Bytes>> + Unpin,
+    {
         let part = self.outcomes.len();
-        match self.receive(body).await? {
+        match self.receive(body, rest).await? {
             Ok(prepared) => {
                 self.outcomes.push(None);
                 self.batch_bytes += prepared.row.size;
@@ -141,6 +168,12 @@ impl Ingestion {
             self.flush().await;
         }
         Ok(())
+    }
+
+    /// Largest instance in bytes.
+    #[must_use]
+    pub fn instance_bytes(&self) -> u64 {
+        self.shared.limits.instance_bytes
     }
 
     /// A place for bytes of the request that are needed once all of it has come.
@@ -173,7 +206,7 @@ impl Ingestion {
     }
 
     /// Reads one instance: outer error for the body's, inner for the instance's.
-    async fn receive<S>(&self, body: &mut S) -> Result<Result<Prepared, Refusal>>
+    async fn receive<S>(&self, body: &mut S, rest: Rest) -> Result<Result<Prepared, Refusal>>
     where
         S: Stream<Item = Result<Bytes>> + Unpin,
     {
@@ -182,8 +215,10 @@ impl Ingestion {
             let chunk = chunk?;
             if let Err(refusal) = reader.receive(self, chunk).await {
                 drop(reader);
-                while let Some(rest) = body.next().await {
-                    rest?;
+                while rest == Rest::Read
+                    && let Some(chunk) = body.next().await
+                {
+                    chunk?;
                 }
                 return Ok(Err(refusal));
             }
@@ -254,21 +289,55 @@ impl Reception {
     }
 
     /// Takes bytes as they came.
-    async fn receive(&mut self, ingestion: &Ingestion, chunk: Bytes) -> Result<(), Refusal> {
-        let Some(coercion) = &mut self.coercion else { return self.push(ingestion, chunk).await };
-        let (coercer, received) = &mut **coercion;
-        received.update(&chunk);
-        let mut pieces = Vec::new();
-        if let Err(error) = coercer.push(chunk, &mut pieces) {
-            return Err(self.refusal(FailureReason::CannotUnderstand, error.to_string()));
+    async fn receive(&mut self, ingestion: &Ingestion, mut chunk: Bytes) -> Result<(), Refusal> {
+        if self.coercion.is_none() {
+            return self.push(ingestion, chunk).await;
         }
-        if !self.share.resize(self.header.held_bytes() + coercer.held_bytes()) {
-            return Err(Refusal::busy(self.known()));
-        }
-        for piece in pieces {
-            self.push(ingestion, piece).await?;
+        while let Some((coercer, received)) = self.coercion.as_deref_mut()
+            && !chunk.is_empty()
+        {
+            let most = if coercer.may_inflate() { SLICE_BYTES } else { chunk.len() };
+            let slice = chunk.split_to(most.min(chunk.len()));
+            received.update(&slice);
+            if let Err(error) = coercer.push(slice) {
+                return Err(self.refusal(FailureReason::CannotUnderstand, error.to_string()));
+            }
+            self.pass_on(ingestion).await?;
         }
         Ok(())
+    }
+
+    /// Stores what the coercer lets go on, each piece before the next one is made: all of them together may be a thousand
+    /// times as large as what came.
+    async fn pass_on(&mut self, ingestion: &Ingestion) -> Result<(), Refusal> {
+        self.hold()?;
+        while let Some((coercer, _)) = self.coercion.as_deref_mut() {
+            let inflates = coercer.may_inflate();
+            let piece = match coercer.pull() {
+                Ok(piece) => piece,
+                Err(error) => return Err(self.refusal(FailureReason::CannotUnderstand, error.to_string())),
+            };
+            if inflates {
+                // even what came to nothing may have been megabytes: others have their turn
+                tokio::task::yield_now().await;
+            }
+            match piece {
+                Some(piece) if piece.is_empty() => {}
+                Some(piece) => self.push(ingestion, piece).await?,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the memory for what is held: the header, and what the coercer has not let go on yet.
+    fn hold(&mut self) -> Result<(), Refusal> {
+        let waiting = self.coercion.as_ref().map_or(0, |coercion| coercion.0.held_bytes());
+        if self.share.resize(self.header.held_bytes().saturating_add(waiting)) {
+            Ok(())
+        } else {
+            Err(Refusal::busy(self.known()))
+        }
     }
 
     /// Takes bytes as they are stored.
@@ -283,9 +352,7 @@ impl Reception {
             if let Err(error) = self.header.push(slice) {
                 return Err(self.refusal(FailureReason::CannotUnderstand, error.to_string()));
             }
-            if !self.share.resize(self.header.held_bytes()) {
-                return Err(Refusal::busy(self.known()));
-            }
+            self.hold()?;
             if self.header.is_deflated() {
                 // This slice may have been megabytes: others have their turn.
                 tokio::task::yield_now().await;
@@ -320,19 +387,15 @@ impl Reception {
     }
 
     async fn finish(mut self, ingestion: &Ingestion) -> Result<Prepared, Refusal> {
+        if let Some((coercer, _)) = self.coercion.as_deref_mut() {
+            if let Err(error) = coercer.finish() {
+                return Err(self.refusal(FailureReason::CannotUnderstand, error.to_string()));
+            }
+            self.pass_on(ingestion).await?;
+        }
         let (changed, received) = match self.coercion.take() {
             None => (Vec::new(), None),
-            Some(coercion) => {
-                let (mut coercer, received) = *coercion;
-                let mut pieces = Vec::new();
-                if let Err(error) = coercer.finish(&mut pieces) {
-                    return Err(self.refusal(FailureReason::CannotUnderstand, error.to_string()));
-                }
-                for piece in pieces {
-                    self.push(ingestion, piece).await?;
-                }
-                (coercer.changed().to_vec(), Some(received.finish()))
-            }
+            Some(coercion) => (coercion.0.changed().to_vec(), Some(coercion.1.finish())),
         };
         let known = self.known();
         let refuse = |reason, comment| Refusal { reason, comment, ..known.clone() };

@@ -12,10 +12,11 @@ use dicom_core::{Tag, VR};
 
 use crate::dicom::attributes;
 use crate::dicom::events::{ElementHeader, Limits, ParseError, Sink};
+use crate::dicom::held::Held;
 use crate::dicom::recast::{ORIGINAL_ATTRIBUTES, Recast, Replacement, original_attributes_item};
 use crate::dicom::stream::Stream;
 use crate::dicom::text::CharacterSet;
-use crate::dicom::transfer_syntax;
+use crate::dicom::transfer_syntax::{self, Encoding};
 use crate::dicom::uid::{InstanceUid, SopClassUid};
 use crate::dicom::vr;
 
@@ -29,6 +30,8 @@ const MOST_VALUE: usize = 64 << 10;
 const MOST_HELD: usize = 64 << 20;
 /// Bytes that the parser takes at a time.
 const SLICE: usize = 8 << 10;
+/// Bytes that are rewritten at a time where deflate makes up to a thousand times as many of them.
+const DEFLATED_SLICE: usize = 1 << 10;
 
 /// What a rule does to its attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,13 +108,17 @@ pub struct Coercer {
     stream: Stream,
     scan: Scan,
     state: State,
+    /// What came and has not gone on.
+    held: Held,
+    /// The stream is over.
+    over: bool,
     changed: Vec<String>,
 }
 
 #[derive(Debug)]
 enum State {
     /// Until the attributes are known.
-    Holding(Vec<Bytes>, usize),
+    Holding,
     /// Nothing is changed.
     Passing,
     /// The rest goes through this.
@@ -125,13 +132,22 @@ impl Coercer {
         let wanted =
             rules.iter().flat_map(|rule| std::iter::once(rule.tag).chain(rule.when.iter().map(|(tag, _)| *tag)));
         let scan = Scan { wanted: wanted.chain([CHARACTER_SET, SOP_CLASS, SOP_INSTANCE]).collect(), ..Scan::default() };
-        Self { rules, at, stream: Stream::new(limits), scan, state: State::Holding(Vec::new(), 0), changed: Vec::new() }
+        let stream = Stream::new(limits);
+        let (state, held) = (State::Holding, Held::default());
+        Self { rules, at, stream, scan, state, held, over: false, changed: Vec::new() }
     }
 
     /// Bytes of memory that are held.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        if let State::Holding(_, held) = &self.state { *held } else { 0 }
+        self.held.len()
+    }
+
+    /// Whether a little of the stream may be much of its data set: it is deflated, or that is not known yet.
+    #[must_use]
+    pub fn may_inflate(&self) -> bool {
+        let Some(front) = self.stream.front() else { return true };
+        front.meta.transfer_syntax.as_ref().is_some_and(|syntax| Encoding::of(syntax).deflated)
     }
 
     /// The attributes that were changed, as the rules name them.
@@ -140,8 +156,8 @@ impl Coercer {
         &self.changed
     }
 
-    /// The next bytes; what goes on is appended to `out`.
-    pub fn push(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) -> Result<(), CoercionError> {
+    /// The next bytes; what goes on of them is to be pulled.
+    pub fn push(&mut self, chunk: Bytes) -> Result<(), CoercionError> {
         if !self.scan.failed {
             for slice in chunk.chunks(SLICE) {
                 match self.stream.push(slice, &mut self.scan) {
@@ -157,26 +173,42 @@ impl Coercer {
                 }
             }
         }
-        match &mut self.state {
-            State::Holding(held, bytes) => {
-                *bytes += chunk.len();
-                held.push(chunk);
-                if self.scan.complete || self.scan.failed {
-                    return self.decide(out);
-                }
-                if *bytes > MOST_HELD {
-                    return Err(CoercionError::TooLarge);
-                }
+        self.held.push(chunk);
+        if matches!(self.state, State::Holding) {
+            if self.scan.complete || self.scan.failed {
+                self.decide()?;
+            } else if self.held.len() > MOST_HELD {
+                return Err(CoercionError::TooLarge);
             }
-            State::Passing => out.push(chunk),
-            State::Recasting(recast) => out.push(recast.push(&chunk)?),
         }
-        Ok(())
+        self.check_original()
     }
 
-    /// The stream is over; what is left is appended to `out`.
-    pub fn finish(&mut self, out: &mut Vec<Bytes>) -> Result<(), CoercionError> {
-        if let State::Holding(..) = self.state {
+    /// The next piece that goes on, which may be empty; none until more is pushed, or the stream is over. A piece is made of so
+    /// little of the stream that it fits into memory whatever is in it.
+    pub fn pull(&mut self) -> Result<Option<Bytes>, CoercionError> {
+        let most = if self.may_inflate() { DEFLATED_SLICE } else { usize::MAX };
+        match &mut self.state {
+            State::Holding => return Ok(None),
+            State::Passing => return Ok(self.held.take(usize::MAX)),
+            State::Recasting(recast) => {
+                if let Some(slice) = self.held.take(most) {
+                    return Ok(Some(recast.push(&slice)?));
+                }
+            }
+        }
+        if self.over
+            && let State::Recasting(recast) = std::mem::replace(&mut self.state, State::Passing)
+        {
+            return Ok(Some(recast.finish()?));
+        }
+        Ok(None)
+    }
+
+    /// The stream is over; what is left is to be pulled.
+    pub fn finish(&mut self) -> Result<(), CoercionError> {
+        self.over = true;
+        if matches!(self.state, State::Holding) {
             // a short stream may be known only now
             if self.stream.finish(&mut self.scan).is_err() {
                 self.scan.failed = true;
@@ -184,28 +216,24 @@ impl Coercer {
             if let Some(refused) = self.scan.refused.clone() {
                 return Err(refused);
             }
-            self.decide(out)?;
+            self.decide()?;
         }
-        if let State::Recasting(recast) = std::mem::replace(&mut self.state, State::Passing) {
-            out.push(recast.finish()?);
-        }
-        Ok(())
+        self.check_original()
     }
 
     /// All that rules may ask for is known.
-    fn decide(&mut self, out: &mut Vec<Bytes>) -> Result<(), CoercionError> {
-        let State::Holding(held, _) = std::mem::replace(&mut self.state, State::Passing) else { return Ok(()) };
+    fn decide(&mut self) -> Result<(), CoercionError> {
         let recast = if self.scan.failed { None } else { self.recast()? };
-        match recast {
-            None => out.extend(held),
-            Some(mut recast) => {
-                for chunk in held {
-                    out.push(recast.push(&chunk)?);
-                }
-                self.state = State::Recasting(Box::new(recast));
-            }
-        }
+        self.state = recast.map_or(State::Passing, |recast| State::Recasting(Box::new(recast)));
         Ok(())
+    }
+
+    /// A file with one Original Attributes Sequence after the other would get an item in each: kilobytes for a few bytes.
+    fn check_original(&self) -> Result<(), CoercionError> {
+        match self.state {
+            State::Recasting(_) if self.scan.originals > 1 => Err(CoercionError::OutOfOrder),
+            _ => Ok(()),
+        }
     }
 
     /// What the rest goes through, if a rule changes anything.
@@ -312,6 +340,8 @@ struct Scan {
     /// Sequences that are open, and encapsulated pixel data.
     depth: usize,
     open: Option<Tag>,
+    /// Original Attributes Sequences at the root.
+    originals: u64,
     /// An attribute has come that comes after all that rules may name.
     complete: bool,
     /// The stream cannot be read.
@@ -328,6 +358,7 @@ impl Scan {
         if self.depth > 0 {
             return Ok(());
         }
+        self.originals = self.originals.saturating_add(u64::from(tag == ORIGINAL_ATTRIBUTES));
         if tag > ORIGINAL_ATTRIBUTES {
             self.complete = true;
         } else if self.complete && self.wanted.contains(&tag) {
@@ -407,6 +438,10 @@ impl Sink for Scan {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::DeflateEncoder;
     use proptest::prelude::{Just, any, prop_oneof};
     use proptest::{prop_assert_eq, proptest};
 
@@ -414,7 +449,7 @@ mod tests {
     use crate::dicom::header::{Header, HeaderLimits, HeaderReader};
     use crate::dicom::json;
     use crate::dicom::samples::{self, BIG, EXPLICIT, IMPLICIT, UNDEFINED};
-    use crate::dicom::transfer_syntax::{EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE};
+    use crate::dicom::transfer_syntax::{DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE};
     use crate::dicom::vr::PIXEL_DATA;
 
     const PATIENT_ID: Tag = Tag(0x0010, 0x0020);
@@ -433,10 +468,23 @@ mod tests {
         let mut coercer = Coercer::new(rules.into(), Limits::default(), AT.to_owned());
         let mut out = Vec::new();
         for chunk in file.chunks(piece) {
-            coercer.push(Bytes::copy_from_slice(chunk), &mut out)?;
+            coercer.push(Bytes::copy_from_slice(chunk))?;
+            drain(&mut coercer, &mut out)?;
         }
-        coercer.finish(&mut out)?;
-        Ok((out.concat(), coercer.changed().to_vec()))
+        coercer.finish()?;
+        drain(&mut coercer, &mut out)?;
+        assert_eq!(coercer.held_bytes(), 0);
+        Ok((out, coercer.changed().to_vec()))
+    }
+
+    /// Takes all that goes on; the largest piece.
+    fn drain(coercer: &mut Coercer, out: &mut Vec<u8>) -> Result<usize, CoercionError> {
+        let mut largest = 0;
+        while let Some(piece) = coercer.pull()? {
+            largest = largest.max(piece.len());
+            out.extend_from_slice(&piece);
+        }
+        Ok(largest)
     }
 
     fn header(file: &[u8]) -> Header {
@@ -572,6 +620,50 @@ mod tests {
         assert_eq!(coerce(&large, &comments, 1000), Err(CoercionError::TooLarge));
         let greek = [rule("PatientID", Action::Set(text("\u{3b1}")))];
         assert_eq!(coerce(&little(), &greek, 1000), Err(CoercionError::CharacterSet));
+    }
+
+    #[test]
+    fn a_second_original_attributes_sequence_is_refused_where_a_rule_changes_something() {
+        let file = samples::file(EXPLICIT_LITTLE, EXPLICIT, |writer| {
+            writer.identity().put(PATIENT_ID, VR::LO, b"A1");
+            for _ in 0..2 {
+                writer.head(ORIGINAL_ATTRIBUTES, VR::SQ, 0);
+            }
+            writer.put(PIXEL_DATA, VR::OW, &[1, 2]);
+        });
+        for piece in [1, 200, usize::MAX] {
+            let set = [rule("PatientID", Action::Set(text("N")))];
+            assert_eq!(coerce(&file, &set, piece), Err(CoercionError::OutOfOrder));
+            let same = [rule("PatientID", Action::Set(text("A1")))];
+            assert_eq!(coerce(&file, &same, piece).unwrap().0, file);
+        }
+    }
+
+    #[test]
+    fn no_piece_is_larger_than_a_little_of_the_stream_makes() {
+        let zeros = vec![0; 12 << 20];
+        let private = Tag(0x0009, 0x1010);
+        for tag in [private, PIXEL_DATA] {
+            let plain = samples::file(EXPLICIT_LITTLE, EXPLICIT, |writer| {
+                writer.identity().put(PATIENT_ID, VR::LO, b"A1").put(tag, VR::OB, &zeros);
+            });
+            let dataset = &plain[samples::part10(EXPLICIT_LITTLE).len()..];
+            let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
+            encoder.write_all(dataset).unwrap();
+            let file = [samples::part10(DEFLATED), encoder.finish().unwrap()].concat();
+            assert!(file.len() < 16 << 10, "{} bytes", file.len());
+            let rules = [rule("PatientID", Action::Set(text("N")))];
+            let mut coercer = Coercer::new(rules.into(), Limits::default(), AT.to_owned());
+            let (mut out, mut largest) = (Vec::new(), 0);
+            for chunk in file.chunks(64 << 10) {
+                coercer.push(Bytes::copy_from_slice(chunk)).unwrap();
+                largest = largest.max(drain(&mut coercer, &mut out).unwrap());
+            }
+            coercer.finish().unwrap();
+            largest = largest.max(drain(&mut coercer, &mut out).unwrap());
+            assert!(out.len() > zeros.len() && largest < 2 << 20, "{largest} of {} bytes", out.len());
+            assert_eq!(metadata(&out)["00100020"]["Value"][0], "N");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod explicit;
 pub mod fragments;
 pub mod frames;
 pub mod header;
+mod held;
 pub mod identity;
 pub mod inflate;
 pub mod json;

@@ -1,6 +1,6 @@
 //! Rows of storing requests whose parts are metadata and bulk data: names of parts, and images that are none.
 
-use super::metadata::{JSON, instance, uid};
+use super::metadata::{JSON, TOO_LARGE, instance, uid};
 use super::native_model::XML;
 use super::{NOT_UNDERSTOOD, Row, good};
 
@@ -220,15 +220,41 @@ fn counts() -> Vec<Row> {
         |count: usize| (0..count).flat_map(|number| located(OCTETS, &format!("p{number}"), b"x")).collect::<Vec<_>>();
     let long: Vec<u8> =
         (0..2_000).flat_map(|number| located(OCTETS, &format!("{number}{}", "x".repeat(14_000)), b"")).collect();
-    let uses =
-        |count: usize| (0..count).map(|number| pixels(&format!("use {number}"), "p")).collect::<Vec<_>>().join(",");
-    vec![
+    let uses = |count: usize| {
+        (0..count).map(|number| pixels(&format!("use {number} of {count}"), "p")).collect::<Vec<_>>().join(",")
+    };
+    let in_items = |what: &str, attribute: &str| {
+        let items = vec![format!("{{{attribute}}}"); 1_000].join(",");
+        instance(&uid(what), &format!(r#""00081140":{{"vr":"SQ","Value":[{items}]}}"#))
+    };
+    let squares = [
+        ("documents", r#""00420011":{"vr":"OB","BulkDataURI":"p"}"#),
+        ("texts", r#""0040A160":{"vr":"UT","BulkDataURI":"p"}"#),
+        ("icons", r#""7FE00010":{"vr":"OB","BulkDataURI":"p"}"#),
+    ]
+    .map(|(what, attribute)| {
+        let metadata = described(&in_items(what, attribute));
+        let parts = located(OCTETS, "p", b"x").repeat(20_000);
+        request(&format!("1,000 {what} of 20,000 parts each"), &[metadata, parts], 409).because(&[TOO_LARGE])
+    });
+    let once = in_items("once", r#""00420011":{"vr":"OB","BulkDataURI":"p"}"#);
+    let mut rows = vec![
+        request("1,000 documents of one part", &[described(&once), located(OCTETS, "p", b"x")], 200),
+        // as many parts as a request may name, and five instances more
+        request(
+            "30 instances of 40,000 parts",
+            &[described(&uses(30)), located(OCTETS, "p", b"x").repeat(40_000)],
+            202,
+        )
+        .because(&[TOO_LARGE; 5]),
         request("50,000 parts of one name", &[described(&pixels("50,000", "p")), same(50_000)], 200),
         request("50,000 parts that nothing names", &[described(&pixels("many unused", "p0")), each(50_000)], 200),
         request("100,001 parts", &[described(&pixels("more", "p")), same(100_000)], 413),
         request("2,000 names of 14 kB", &[described(&pixels("long", "p")), long], 409).because(&[NO_PART]),
         request("100 instances of one part", &[described(&uses(100)), located(OCTETS, "p", [1, 2])], 200),
-    ]
+    ];
+    rows.extend(squares);
+    rows
 }
 
 const PHOTO: &[u8] = include_bytes!("../data/media/photo.jpg");

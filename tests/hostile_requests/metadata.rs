@@ -3,7 +3,7 @@
 use super::{NOT_UNDERSTOOD, Row};
 
 /// Out of resources: more than one instance may cost.
-const TOO_LARGE: u16 = 0xA700;
+pub(super) const TOO_LARGE: u16 = 0xA700;
 pub(super) const JSON: &str = "application/dicom+json";
 
 /// The rows.

@@ -37,12 +37,32 @@ pub enum ComposeError {
     /// The data set takes more memory than it may.
     #[error("the metadata of the instance are too large")]
     TooLarge,
+    /// It takes more of the bulk data of the request than it may.
+    #[error("{0}")]
+    Excess(Excess),
     /// The bytes of its parts cannot be pixel data or a document.
     #[error("{0}")]
     Media(MediaError),
     /// There is no usable UID.
     #[error("`{}` is missing or no UID", Hex(*.0))]
     Identity(Tag),
+}
+
+/// Which bound on bulk data is met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Excess {
+    /// The instance names too many parts.
+    #[error("more than {0} parts beyond one per attribute")]
+    InstanceParts(usize),
+    /// All instances name too many parts.
+    #[error("more than {0} parts beyond one per attribute in the request")]
+    RequestParts(usize),
+    /// An instance would be too large.
+    #[error("the bulk data are over the instance limit of {0} bytes")]
+    InstanceBytes(u64),
+    /// All instances would be too large.
+    #[error("the bulk data are over the request limit of {0} bytes")]
+    RequestBytes(u64),
 }
 
 /// What is wrong with an attribute.
@@ -112,7 +132,7 @@ impl ComposeError {
             Self::Attribute { fault: Fault::MediaType, .. } | Self::Media(MediaError::NoSyntax(_)) => {
                 FailureReason::TransferSyntaxNotSupported
             }
-            Self::TooLarge | Self::TooMany(_) => FailureReason::OutOfResources,
+            Self::TooLarge | Self::TooMany(_) | Self::Excess(_) => FailureReason::OutOfResources,
             Self::Media(_) | Self::Syntax { .. } | Self::Attribute { .. } | Self::TooDeep(_) | Self::Identity(_) => {
                 FailureReason::CannotUnderstand
             }

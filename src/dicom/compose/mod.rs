@@ -8,6 +8,7 @@
 //! ```
 //! Pure: what bulk data there is, is told by [`Bulk`]; the pieces name it, and whoever has the bytes puts them there.
 
+mod budget;
 mod derived;
 mod encapsulate;
 mod error;
@@ -19,6 +20,7 @@ mod value;
 mod write;
 pub mod xml;
 
-pub use error::{ComposeError, Fault};
+pub use budget::{Amount, Budget};
+pub use error::{ComposeError, Excess, Fault};
 pub use model::{Dataset, Element, Known, Limits, Value};
 pub use write::{Bulk, Form, Part, Piece, compose};

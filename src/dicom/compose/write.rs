@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use dicom_core::{Tag, VR};
 
+use crate::dicom::compose::budget::Budget;
 use crate::dicom::compose::derived::describe;
 use crate::dicom::compose::encapsulate::{EXTENDED_LENGTHS, EXTENDED_OFFSETS, Frames};
 use crate::dicom::compose::error::{ComposeError, Fault};
@@ -92,11 +93,13 @@ pub enum Piece {
     },
 }
 
-/// Makes a file of a data set.
+/// Makes a file of a data set, whose bulk data count in the budget.
 ///
 /// # Errors
-/// What of it cannot be written, or has no bulk data.
-pub fn compose(mut dataset: Dataset, bulk: &dyn Bulk) -> Result<Vec<Piece>, ComposeError> {
+/// What of it cannot be written, or has no bulk data, or too much of them.
+pub fn compose(mut dataset: Dataset, bulk: &dyn Bulk, budget: &mut Budget) -> Result<Vec<Piece>, ComposeError> {
+    // first of all: what follows walks all parts that an attribute names, and makes pieces of them
+    budget.take(&dataset, bulk)?;
     dataset.remove(AVAILABLE_TRANSFER_SYNTAX_UID);
     describe_media(&mut dataset, bulk)?;
     let frames = match dataset.get(PIXEL_DATA) {

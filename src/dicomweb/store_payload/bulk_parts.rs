@@ -17,8 +17,8 @@ use crate::store::spool::{Spool, Spooled};
 
 /// Deflated Image Frame Compression, whose frames say nothing of themselves.
 const DEFLATED_FRAMES: &str = "1.2.840.10008.1.2.8.1";
-/// Memory that a part takes beside its bytes and its name.
-const PART_BYTES: usize = 256;
+/// Memory that a part takes beside its bytes and its name, and in the pieces of the instance that is being made.
+const PART_BYTES: usize = 512;
 
 /// Bulk data that are coming in: all of them in one spool, one after the other.
 pub(super) struct Incoming {
@@ -137,6 +137,11 @@ impl Kind {
 }
 
 impl BulkParts {
+    /// How many parts there are.
+    pub(super) fn len(&self) -> usize {
+        self.parts.len()
+    }
+
     /// Bytes of a part.
     pub(super) fn read(&self, number: usize, range: std::ops::Range<u64>) -> Result<ByteStream> {
         let part = self.parts.get(number).ok_or_else(|| Error::internal("a piece names no part"))?;

@@ -19,7 +19,7 @@ use crate::app::App;
 use crate::archive::ingest::Ingestion;
 use crate::archive::memory::Share;
 use crate::archive::outcome::Refusal;
-use crate::dicom::compose::{self, ComposeError, Known, Limits, Piece};
+use crate::dicom::compose::{self, Amount, Budget, ComposeError, Known, Limits, Piece};
 use crate::dicom::reasons::FailureReason;
 use crate::dicomweb::accept::{DICOM, DICOM_JSON, DICOM_XML};
 use crate::dicomweb::store::MOST_PARTS;
@@ -41,6 +41,10 @@ const SHORT: usize = 64 << 10;
 const BLOCK: usize = 1 << 20;
 /// Memory that making an instance takes for each byte of its metadata, as far as it goes beyond a little.
 const MEMORY_PER_BYTE: usize = 8;
+/// Parts that the attributes of an instance may name beyond one for each, and beyond all parts of the request once.
+const MOST_REUSED: usize = 1_000;
+/// The same over all instances of a request: each is a piece to read and to write.
+const MOST_NAMED: usize = 1_000_000;
 
 /// What metadata are written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +83,8 @@ pub(super) struct Payload {
     /// Bytes of all of them.
     length: usize,
     bulk: Incoming,
+    /// Most bytes of bulk data in all instances together: what a request without any that is named twice could send.
+    most_bulk: u64,
 }
 
 impl Payload {
@@ -87,7 +93,8 @@ impl Payload {
         let path = request.path();
         let base = format!("{}{}", urls::absolute(request, app), path.strip_prefix(urls::ROOT).unwrap_or(path));
         let bulk = Incoming::new(ingestion.spool(), base);
-        Self { form, share: ingestion.payload_memory(), metadata: Vec::new(), length: 0, bulk }
+        let most_bulk = app.config.limits.request_size;
+        Self { form, share: ingestion.payload_memory(), metadata: Vec::new(), length: 0, bulk, most_bulk }
     }
 
     /// Takes a body that is metadata and nothing else.
@@ -212,6 +219,8 @@ impl Payload {
             return Err(Error::bad_request(message));
         }
         let bulk = Arc::new(self.bulk.finish().await?);
+        let most = Amount { parts: bulk.len().saturating_add(MOST_REUSED), bytes: ingestion.instance_bytes() };
+        let mut budget = Budget::new(most, Amount { parts: MOST_NAMED, bytes: self.most_bulk });
         for (form, text) in instances {
             let mut work = ingestion.payload_memory();
             let most = Limits::default().bytes;
@@ -221,9 +230,15 @@ impl Payload {
                 continue;
             }
             let limits = Limits { bytes: expected, ..Limits::default() };
-            match make(form, text, limits, Arc::clone(&bulk)).await? {
-                Ok(pieces) => ingestion.instance(&mut file(pieces, Arc::clone(&bulk))).await?,
-                Err(refusal) => ingestion.refuse(refusal),
+            let made = make(form, text, limits, Arc::clone(&bulk), budget.clone()).await?;
+            budget = made.budget;
+            match made.pieces {
+                Ok(pieces) => ingestion.composed(&mut file(pieces, Arc::clone(&bulk))).await?,
+                Err(refusal) => {
+                    ingestion.refuse(refusal);
+                    // ten thousand refusals wait for nothing
+                    tokio::task::yield_now().await;
+                }
             }
         }
         Ok(())
@@ -259,26 +274,30 @@ async fn found(form: Form, text: Bytes) -> Result<Vec<(Form, Bytes)>> {
     Ok(ranges.into_iter().map(|range| (form, text.slice(range))).collect())
 }
 
-/// Makes a file of an instance; the inner error is the instance's.
-async fn make(
-    form: Form,
-    text: Bytes,
-    limits: Limits,
-    bulk: Arc<BulkParts>,
-) -> Result<std::result::Result<Vec<Piece>, Refusal>> {
+/// What became of the metadata of an instance.
+struct Made {
+    pieces: std::result::Result<Vec<Piece>, Refusal>,
+    /// What is left for those after it.
+    budget: Budget,
+}
+
+/// Makes a file of an instance.
+async fn make(form: Form, text: Bytes, limits: Limits, bulk: Arc<BulkParts>, mut budget: Budget) -> Result<Made> {
     aside(text.len(), move || {
         let mut known = Known::default();
         let read = match form {
             Form::Json => compose::json::read(&text, limits, &mut known),
             Form::Xml => compose::xml::read(&text, limits, &mut known),
         };
-        read.and_then(|dataset| compose::compose(dataset, &*bulk)).map_err(|error| Refusal {
+        let composed = read.and_then(|dataset| compose::compose(dataset, &*bulk, &mut budget));
+        let pieces = composed.map_err(|error| Refusal {
             sop_class: known.sop_class,
             sop_instance: known.sop_instance,
             reason: error.reason(),
             comment: error.to_string(),
             transient: false,
-        })
+        });
+        Made { pieces, budget }
     })
     .await
 }
