@@ -102,13 +102,12 @@ async fn settle(
     let mut losers = Vec::new();
     for ((part, object), inserted) in parts.into_iter().zip(stored).zip(inserted) {
         let needed = match inserted {
-            Inserted::New(_) | Inserted::Replaced(_) => Ok(true),
+            Inserted::New(_) | Inserted::Replaced(_) | Inserted::Below => Ok(true),
             Inserted::Identical => {
                 let Part { key, size, digest, source, .. } = &part;
                 let again = Again { key, object: &object, size: *size, digest: *digest, source };
                 heal::takes_the_place(shared, lease, &again).await
             }
-            Inserted::Below => Ok(true),
             Inserted::Different | Inserted::Ignored | Inserted::Older | Inserted::OtherPatient => Ok(false),
         };
         match needed {

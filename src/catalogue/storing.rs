@@ -109,12 +109,7 @@ async fn look(transaction: &mut Transaction, batches: &[&Batch]) -> Result<Look>
     let held = leases::held(dialect, leases.into_iter().cloned().collect());
     let mut statements = vec![held, find.with(MAIN_PARTITION).with(uids.clone())];
     if found {
-        let kept = Statement::new(format!(
-            "select sop_instance_uid, version, received_at, location from instances \
-             where partition_id = $1 and hidden = 3 and hidden <> 0 and sop_instance_uid {}",
-            dialect.any(2)
-        ));
-        statements.push(kept.with(MAIN_PARTITION).with(uids));
+        statements.push(find_kept(dialect, uids));
     }
     if batches.iter().any(|batch| batch.rules.other_patient == OtherPatient::Reject) {
         let find = Statement::new(format!(
@@ -152,6 +147,16 @@ async fn look(transaction: &mut Transaction, batches: &[&Batch]) -> Result<Look>
         look.patients.insert(row.text(0)?.to_owned(), row.optional_text(1)?.map(str::to_owned));
     }
     Ok(look)
+}
+
+/// The older versions that are kept of these SOP Instance UIDs.
+fn find_kept(dialect: Dialect, uids: Vec<String>) -> Statement {
+    let find = Statement::new(format!(
+        "select sop_instance_uid, version, received_at, location from instances \
+         where partition_id = $1 and hidden = 3 and hidden <> 0 and sop_instance_uid {}",
+        dialect.any(2)
+    ));
+    find.with(MAIN_PARTITION).with(uids)
 }
 
 /// What is stored under a SOP Instance UID.
