@@ -136,9 +136,17 @@ impl App {
         let before = erase::before(self.config.store.undo_window);
         erase::erase(&self.catalogue, &self.store, before, |one| erased += u64::from(one.failure.is_none())).await?;
         let mut removed = 0_u64;
-        let options = SweepOptions { full: false, dry_run: false };
+        // nobody looks on: whoever restored an old index has time to have it made anew
+        let options = SweepOptions { full: false, dry_run: false, grace: self.config.store.undo_window };
         let told = |event| removed += u64::from(matches!(event, Event::Stray(Stray { failure: None, .. })));
-        sweep::sweep(&self.catalogue, &self.store, options, told).await?;
+        let swept = sweep::sweep(&self.catalogue, &self.store, options, told).await?;
+        if let Some(key) = swept.newer {
+            tracing::error!(
+                key = key.as_str(),
+                "the index is older than the objects, as when it was restored from a backup, so nothing was swept; \
+                 `isocenter reindex` brings it up to date"
+            );
+        }
         if erased + removed > 0 {
             tracing::info!(erased, removed, "the archive was swept");
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::stream::FuturesOrdered;
 use futures_util::{StreamExt, TryStreamExt};
-use isocenter::catalogue::{Catalogue, Inserted, InstanceRow, NewInstance, NotInserted, Patient, Rules};
+use isocenter::catalogue::{Catalogue, EndedLease, Inserted, InstanceRow, NewInstance, NotInserted, Patient, Rules};
 use isocenter::config::{DatabaseSettings, DatabaseUrl, Secret};
 use isocenter::dicom::entry::{AttributeSet, IndexEntry, InstanceEntry, NameEntry, SeriesEntry, StudyEntry};
 use isocenter::dicom::frames::StoredFrames;
@@ -585,6 +585,10 @@ async fn a_lease_lasts_for_its_term_from_each_renewal_until_it_is_given_back(bac
     assert_eq!(database.query("select id from leases").await, [first.to_string()]);
 }
 
+fn ids(leases: Result<Vec<EndedLease>>) -> Vec<Uuid> {
+    leases.unwrap().into_iter().map(|lease| lease.id).collect()
+}
+
 async fn a_lease_lapses_once_it_has_run_out_and_is_known_until_it_is_forgotten(backend: Backend) {
     let database = TestDatabase::create(backend).await;
     let catalogue = database.open().await;
@@ -592,9 +596,10 @@ async fn a_lease_lapses_once_it_has_run_out_and_is_known_until_it_is_forgotten(b
     for lease in [held, run_out, renewed] {
         catalogue.take_lease(lease, LEASE).await.unwrap();
     }
-    assert!(catalogue.expired_leases().await.unwrap().is_empty());
+    assert!(ids(catalogue.expired_leases(Duration::ZERO).await).is_empty());
     database.execute(&format!("update leases set expires_at = 0 where id <> '{held}'")).await;
-    assert_eq!(catalogue.expired_leases().await.unwrap(), [run_out, renewed]);
+    assert_eq!(ids(catalogue.expired_leases(Duration::ZERO).await), [run_out, renewed]);
+    assert_eq!(ids(catalogue.expired_leases(Duration::from_hours(24)).await), [run_out, renewed]);
     assert!(catalogue.renew_lease(renewed).await.unwrap());
     for (lease, lapses) in [(held, false), (run_out, true), (renewed, false), (Uuid::now_v7(), false), (run_out, false)]
     {
@@ -603,9 +608,9 @@ async fn a_lease_lapses_once_it_has_run_out_and_is_known_until_it_is_forgotten(b
     assert!(!catalogue.renew_lease(run_out).await.unwrap(), "it is gone for its process");
     let all = [held, run_out, renewed, Uuid::now_v7()].into();
     assert_eq!(catalogue.leases_held(&all).await.unwrap(), [held, renewed].into());
-    assert_eq!(catalogue.lapsed_leases().await.unwrap(), [run_out]);
+    assert_eq!(ids(catalogue.lapsed_leases().await), [run_out]);
     catalogue.forget_lapsed_lease(run_out).await.unwrap();
-    assert!(catalogue.lapsed_leases().await.unwrap().is_empty());
+    assert!(ids(catalogue.lapsed_leases().await).is_empty());
 }
 
 /// What a sweep does: it takes a lease that ran out, then removes objects under it that have no row.

@@ -124,7 +124,7 @@ async fn killed_while_storing(back_ends: BackEnds, kills: u32) -> TestServer {
     everything_listed_reads_back(&server, &ledger, &found).await;
     assert_eq!(server.instances_counted().await, found.len(), "the counters of the studies agree with their instances");
     assert_eq!(is_clean(&server).await, found.len() as u64);
-    server.index().await.execute("update leases set expires_at = 0").await;
+    server.lets_leases_run_out().await;
     assert_eq!(server.run(&["sweep"]).await.status.code(), Some(0));
     assert_eq!(server.keys().await.len(), found.len(), "what the killed servers left is gone");
     assert_eq!(is_clean(&server).await, found.len() as u64);

@@ -1,6 +1,11 @@
 //! What the settings say of instances that are stored: duplicates, other patients, required attributes, SOP classes.
 
 use dicom_core::VR;
+use isocenter::archive::ingest::Ingest;
+use isocenter::archive::limits::IngestLimits;
+use isocenter::archive::outcome::InstanceOutcome;
+use isocenter::archive::policy::Policy;
+use isocenter::config::{DatabaseSettings, Duplicates, StoreSettings};
 use serde_json::{Value, json};
 
 use crate::support::binary::{Answer, JSON, number};
@@ -17,6 +22,8 @@ on_both_stacks!(
     another_patient_is_stored_with_a_warning_unless_the_settings_say_otherwise,
     an_instance_must_have_the_required_attributes_and_an_accepted_class,
     rules_change_attributes_and_keep_what_they_were,
+    an_instance_whose_object_is_lost_is_stored_again_by_the_rules_of_today,
+    what_was_complete_last_is_the_last_to_have_been_received,
 );
 
 const ANY: &str = "application/dicom; transfer-syntax=*";
@@ -287,4 +294,53 @@ async fn rules_change_attributes_and_keep_what_they_were(mut server: TestServer)
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
     server.restart().await;
     assert_eq!(told(&server.store(&[ct(1).part10(Syntax::Explicit)]).await), (200, vec![], vec![]));
+}
+
+async fn an_instance_whose_object_is_lost_is_stored_again_by_the_rules_of_today(mut server: TestServer) {
+    const RULES: &str = "ISOCENTER_STORE_COERCION";
+    let rule = |prefix: &str| format!(r#"[{{ attribute = "PatientID", action = "prefix", value = "{prefix}" }}]"#);
+    let file = of_study("1.2.1", 7).text(0x0010, 0x0020, VR::LO, "A").part10(Syntax::Explicit);
+    let settings = [rule("H-"), rule("LONGER-"), String::new(), rule("H-"), rule("H-")];
+    for (number, rules) in settings.iter().enumerate() {
+        let rules: Vec<(&'static str, &str)> =
+            vec![(RULES, rules.as_str())].into_iter().filter(|(_, rules)| !rules.is_empty()).collect();
+        server.restart_with(&rules).await;
+        let storage = server.storage().await;
+        for key in server.keys().await {
+            storage.remove(&isocenter::store::keys::StorageKey::from_index(key)).await.unwrap();
+        }
+        assert!(server.store(std::slice::from_ref(&file)).await.status < 300, "{number}");
+        assert_eq!(is_clean(&server).await, 1, "{number}");
+        assert_eq!(server.instances_counted().await, 1, "{number}");
+        let expected = ["H-A", "LONGER-A", "A", "H-A", "H-A"][number];
+        let metadata = server.read(&format!("{PATH}/metadata"), JSON).await.json();
+        assert_eq!(metadata[0]["00100020"]["Value"][0], expected, "{number}");
+        let frame = server.read(&format!("{PATH}/frames/1"), "application/octet-stream").await;
+        assert!(frame.status == 200 && frame.body.iter().all(|byte| *byte == 7), "{number}: {}", frame.status);
+        assert_eq!(server.keys().await.len(), 1, "{number}");
+    }
+    assert_eq!(server.run(&["sweep"]).await.status.code(), Some(0));
+    assert_eq!(server.keys().await.len(), 1, "what is erased are the rows of what was lost");
+    assert_eq!(is_clean(&server).await, 1);
+}
+
+async fn what_was_complete_last_is_the_last_to_have_been_received(server: TestServer) {
+    // past the server, so that a request can be begun and wait
+    let catalogue =
+        isocenter::catalogue::Catalogue::open(&server.database_url(), &DatabaseSettings::default()).await.unwrap();
+    let settings = StoreSettings { duplicates: Duplicates::Versions, ..StoreSettings::default() };
+    let policy = Policy::new(&settings).unwrap();
+    let ingest = Ingest::new(catalogue, server.storage().await, IngestLimits::default(), policy);
+    let slow = ingest.begin(None, "slow".to_owned()).await.unwrap();
+    let began = std::time::Instant::now();
+    while began.elapsed() < std::time::Duration::from_millis(2) {}
+    let fast = ingest.begin(None, "fast".to_owned()).await.unwrap();
+    for (mut ingestion, pixel) in [(fast, 1), (slow, 2)] {
+        ingestion.instance(&mut futures_util::stream::iter([Ok(bytes::Bytes::from(ct(pixel)))])).await.unwrap();
+        assert!(matches!(ingestion.finish().await[0], InstanceOutcome::Stored { .. }));
+    }
+    ingest.close().await;
+    let rows = server.index().await.query("select source from instances order by received_at, version").await;
+    assert_eq!(rows, ["fast", "slow"]);
+    assert!(server.read(PATH, ANY).await.body == ct(2));
 }

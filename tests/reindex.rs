@@ -2,6 +2,7 @@
 
 use dicom_core::VR;
 use isocenter::store::keys::StorageKey;
+use isocenter::store::{ObjectStorage, Receipt, Stored};
 use serde_json::Value;
 
 use crate::support::binary::JSON;
@@ -16,6 +17,9 @@ on_both_stacks!(
     a_run_that_was_cut_off_is_continued,
     what_is_damaged_is_named_and_gets_no_row,
     objects_of_uploads_under_way_are_left_alone,
+    an_index_from_a_backup_is_brought_up_to_date_and_no_sweep_removes_what_it_lacks,
+    an_older_content_never_takes_the_place_of_a_newer_one,
+    of_contents_in_several_series_the_last_one_counts,
 );
 
 const ANY: &str = "application/dicom; transfer-syntax=*";
@@ -243,6 +247,131 @@ async fn objects_of_uploads_under_way_are_left_alone(server: TestServer) {
     let key = StorageKey::instance(&instance, lease, 1_000_000);
     put(&server.storage().await, &key, ct(1, 1, 9).part10(Syntax::Explicit)).await;
     let (status, report) = reindex(&server).await;
-    assert_eq!((status, &report["known"], &report["read"]), (0, &24.into(), &24.into()), "{report}");
+    assert_eq!((status, &report["known"], &report["held"]), (1, &24.into(), &1.into()), "{report}");
     assert_eq!(server.instances_counted().await, 24);
+    assert_eq!(server.keys().await.len(), 25);
+}
+
+async fn an_index_from_a_backup_is_brought_up_to_date_and_no_sweep_removes_what_it_lacks(mut server: TestServer) {
+    let (old, new): (Vec<_>, Vec<_>) = files().into_iter().enumerate().partition(|(number, _)| number % 4 == 0);
+    let files = |numbered: Vec<(usize, Vec<u8>)>| numbered.into_iter().map(|(_, file)| file).collect::<Vec<_>>();
+    let (old, new) = (files(old), files(new));
+    assert_eq!(server.store(&old).await.status, 200);
+    server.save_index().await;
+    // under the same lease, which is renewed meanwhile
+    assert_eq!(server.store(&new).await.status, 200);
+    let before = answers(&server).await;
+    let keys = server.keys().await;
+    server.restore_index().await;
+    let (status, report) = reindex(&server).await;
+    assert_eq!(
+        (status, &report["known"], &report["held"]),
+        (1, &6.into(), &18.into()),
+        "the lease may be held: {report}"
+    );
+    // as it is once the lease has run out by this index
+    let last = "(select max(received_at) from instances)";
+    server.index().await.execute(&format!("update leases set expires_at = {last}")).await;
+    for flags in [&["sweep", "--json", "--dry-run"][..], &["sweep", "--json"], &["sweep", "--json"]] {
+        let (status, swept) = crate::verify::report(&server.run(flags).await);
+        assert_eq!((status, &swept["removed"]), (1, &0.into()), "{swept}");
+        assert!(keys.iter().any(|key| swept["newer_than_index"] == key.as_str()), "{swept}");
+        assert_eq!(server.keys().await, keys);
+    }
+    let (status, report) = reindex(&server).await;
+    assert_eq!((status, &report["indexed"], &report["known"]), (0, &18.into(), &6.into()), "{report}");
+    let swept = server.run(&["sweep"]).await;
+    assert_eq!(swept.status.code(), Some(0), "{}", String::from_utf8_lossy(&swept.stdout));
+    assert_eq!(server.keys().await, keys);
+    server.restart().await;
+    assert_same(&answers(&server).await, &before);
+    is_clean(&server).await;
+}
+
+/// An object and its receipt, taken away.
+async fn take(storage: &ObjectStorage, key: &StorageKey) -> (Vec<u8>, Receipt) {
+    let size = storage.exists(key).await.unwrap().unwrap();
+    let bytes = storage.read_bytes(key, 0..size).await.unwrap().to_vec();
+    let receipt = storage.receipt(key).await.unwrap().unwrap();
+    storage.remove(key).await.unwrap();
+    (bytes, receipt)
+}
+
+async fn give_back(storage: &ObjectStorage, key: &StorageKey, (bytes, receipt): (Vec<u8>, Receipt)) {
+    let mut upload = storage.begin().await.unwrap();
+    upload.name(key.clone());
+    upload.write(bytes.into()).await.unwrap();
+    let staged = upload.finish(receipt).await.unwrap();
+    storage.make_durable(vec![staged]).await.unwrap().into_iter().for_each(Stored::keep);
+}
+
+async fn an_older_content_never_takes_the_place_of_a_newer_one(mut server: TestServer) {
+    const PATH: &str = "/studies/1.2.1/series/1.2.1.1/instances/1.2.1.1.1";
+    server.restart_with(&[("ISOCENTER_STORE_DUPLICATES", "versions")]).await;
+    let ids = ["A", "B", "C", "D"];
+    let contents = ids.map(|id| ct(1, 1, 1).text(0x0010, 0x0020, VR::LO, id).part10(Syntax::Explicit));
+    let mut keys = Vec::new();
+    for content in &contents {
+        assert_eq!(server.store(std::slice::from_ref(content)).await.status, 200);
+        let new = server.keys().await.into_iter().find(|key| !keys.contains(key)).unwrap();
+        keys.push(new);
+    }
+    let keys: Vec<StorageKey> = keys.into_iter().map(StorageKey::from_index).collect();
+    let before = answers(&server).await;
+    let storage = server.storage().await;
+    for (policy, versions) in [("replace", [404, 404, 404, 200]), ("versions", [200; 4])] {
+        server.lose_index().await;
+        server.restart_with(&[("ISOCENTER_STORE_DUPLICATES", policy)]).await;
+        // those that came first cannot be read the first time
+        let mut away = Vec::new();
+        for key in &keys[..3] {
+            away.push(take(&storage, key).await);
+        }
+        let (status, report) = reindex(&server).await;
+        assert_eq!((status, &report["indexed"]), (0, &1.into()), "{report}");
+        for number in [1, 0, 2] {
+            give_back(&storage, &keys[number], away[number].clone()).await;
+            let (status, report) = reindex(&server).await;
+            let told = if policy == "replace" { "superseded" } else { "indexed" };
+            assert!(status == 0 && report[told].as_u64().unwrap() >= 1, "{report}");
+            assert!(server.read(PATH, ANY).await.body == contents[3], "{policy}: the last one is seen");
+            is_clean(&server).await;
+        }
+        assert_eq!(server.instances_counted().await, 1);
+        for ((version, content), status) in (1..).zip(&contents).zip(versions) {
+            let read = server.read(&format!("{PATH}?v={version}"), ANY).await;
+            if policy == "versions" {
+                assert!(read.status == status && read.body == *content, "version {version}: {}", read.status);
+            }
+        }
+        assert_same(&answers(&server).await, &before);
+    }
+}
+
+async fn of_contents_in_several_series_the_last_one_counts(mut server: TestServer) {
+    server.restart_with(&[("ISOCENTER_STORE_DUPLICATES", "replace")]).await;
+    let file = |study: u32, series: u32| {
+        let uid = format!("1.2.{study}");
+        Elements::ct(&uid, &format!("{uid}.{series}"), &format!("{uid}.9")).part10(Syntax::Explicit)
+    };
+    let path =
+        |study: u32, series: u32| format!("/studies/1.2.{study}/series/1.2.{study}.{series}/instances/1.2.{study}.9");
+    let orders = [(1, [1, 2]), (2, [2, 1])];
+    for (study, series) in orders {
+        for series in series {
+            assert_eq!(server.store(&[file(study, series)]).await.status, 200);
+        }
+    }
+    for policy in ["replace", "versions"] {
+        server.lose_index().await;
+        server.restart_with(&[("ISOCENTER_STORE_DUPLICATES", policy)]).await;
+        assert_eq!(reindex(&server).await.0, 0);
+        for (study, [first, last]) in orders {
+            assert_eq!(server.read(&path(study, last), ANY).await.status, 200, "{policy}: {study}");
+            assert_eq!(server.read(&path(study, first), ANY).await.status, 404, "{policy}: {study}");
+            assert_eq!(server.search(&format!("/studies/1.2.{study}/series")).await.len(), 1, "{policy}: {study}");
+        }
+        assert_eq!(server.instances_counted().await, 2);
+        is_clean(&server).await;
+    }
 }

@@ -1,12 +1,18 @@
 //! `isocenter sweep`: what killed processes left is removed, and nothing else ever.
 
+use std::time::Duration;
+
+use isocenter::archive::sweep::{Event, SweepOptions};
+use isocenter::catalogue::Work;
+use isocenter::config::StorageSettings;
 use isocenter::dicom::uid::{InstanceKey, InstanceUid, SeriesUid, StudyUid};
+use isocenter::store::ObjectStorage;
 use isocenter::store::keys::StorageKey;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::binary::client;
-use crate::support::database::Session;
+use crate::support::database::{Backend, Session, TestDatabase};
 use crate::support::generate::{Elements, Syntax, Value as Pixels};
 use crate::support::multipart;
 use crate::support::server::{TestServer, on_both_stacks};
@@ -19,9 +25,9 @@ on_both_stacks!(
     a_full_sweep_is_refused_where_the_index_is_empty,
     the_object_of_a_hidden_row_stays,
     a_sweep_that_was_cut_off_is_continued_and_two_at_once_do_no_harm,
+    a_sweep_removes_nothing_where_the_index_never_heard_of_the_lease_of_an_object,
+    neither_sweep_nor_reindex_runs_beside_the_other,
 );
-
-const RUN_OUT: &str = "update leases set expires_at = 0";
 
 /// A CT with so many bytes of pixel data.
 fn ct(instance: u32, bytes: usize) -> Vec<u8> {
@@ -95,7 +101,7 @@ async fn what_a_killed_server_left_is_removed_once_its_lease_has_run_out(mut ser
     for flags in [&[][..], &["--full"]] {
         assert_eq!(sweep(&server, flags).await, NOTHING, "the lease is held still");
     }
-    server.index().await.execute(RUN_OUT).await;
+    server.lets_leases_run_out().await;
     for flags in [&["--dry-run"][..], &["--dry-run", "--full"]] {
         let (removed, bytes, keys) = sweep(&server, flags).await;
         assert_eq!((removed, &keys), (4, &left));
@@ -129,7 +135,7 @@ async fn sweeps_beside_a_storing_server_remove_nothing_of_its(server: TestServer
     }
     assert_eq!(is_clean(&server).await, 81);
     // a process that was cut off loses its lease, and goes on under another
-    server.index().await.execute(RUN_OUT).await;
+    server.lets_leases_run_out().await;
     assert_eq!(sweep(&server, &["--full"]).await, NOTHING);
     assert_eq!(leases(&server).await, (0, 0));
     assert_eq!(server.store(&[ct(99, 100)]).await.status, 503);
@@ -186,7 +192,7 @@ async fn the_object_of_a_hidden_row_stays(server: TestServer) {
     let keys = server.keys().await;
     let mut index = server.index().await;
     index.execute("update instances set hidden = 1 where sop_instance_uid = '1.2.1.1.1'").await;
-    index.execute(RUN_OUT).await;
+    server.lets_leases_run_out().await;
     assert_eq!(sweep(&server, &["--full"]).await, NOTHING);
     assert_eq!(server.keys().await, keys);
 }
@@ -215,4 +221,89 @@ async fn a_sweep_that_was_cut_off_is_continued_and_two_at_once_do_no_harm(server
     assert_eq!(server.keys().await, kept);
     assert_eq!(leases(&server).await, (1, 0), "only that of the server is left");
     assert_eq!(is_clean(&server).await, 1);
+}
+
+async fn a_sweep_removes_nothing_where_the_index_never_heard_of_the_lease_of_an_object(mut server: TestServer) {
+    assert_eq!(server.store(&[ct(1, 100)]).await.status, 200);
+    let mut index = server.index().await;
+    let lease = Uuid::try_parse(&index.query("select id from leases").await.remove(0)).unwrap();
+    drop(index);
+    put(&server.storage().await, &key(2, lease, 1_000_000), ct(2, 100)).await;
+    server.save_index().await;
+    // another lease, of which the index that was saved knows nothing
+    server.restart().await;
+    assert_eq!(server.store(&[ct(3, 100)]).await.status, 200);
+    let keys = server.keys().await;
+    server.restore_index().await;
+    server.lets_leases_run_out().await;
+    let newer = keys.iter().find(|key| key.contains("/1.2.1.1.3.")).unwrap();
+    for flags in [&["sweep", "--json"][..], &["sweep", "--json", "--dry-run"], &["sweep", "--json"]] {
+        let (status, report) = report(&server.run(flags).await);
+        assert_eq!(
+            (status, &report["removed"], &report["newer_than_index"]),
+            (1, &json!(0), &json!(newer)),
+            "{report}"
+        );
+        assert_eq!(server.keys().await, keys);
+    }
+    let text = String::from_utf8(server.run(&["sweep"]).await.stdout).unwrap();
+    assert!(text.contains("isocenter reindex") && text.contains(newer), "{text}");
+    // what is no instance gets no row, and only a full sweep removes it then
+    let (status, reindexed) = report(&server.run(&["reindex", "--json"]).await);
+    assert_eq!((status, &reindexed["indexed"], &reindexed["damaged"]), (1, &json!(1), &json!(1)), "{reindexed}");
+    server.restart().await;
+    assert_eq!(sweep(&server, &[]).await, NOTHING);
+    assert_eq!(sweep(&server, &["--full"]).await.0, 1);
+    assert_eq!(is_clean(&server).await, 2);
+    read_back(&server, 3, &ct(3, 100)).await;
+}
+
+async fn neither_sweep_nor_reindex_runs_beside_the_other(server: TestServer) {
+    assert_eq!(server.store(&[ct(1, 100)]).await.status, 200);
+    let stray = key(2, Uuid::now_v7(), 0);
+    put(&server.storage().await, &stray, ct(2, 100)).await;
+    let mut index = server.index().await;
+    for (work, blocked) in
+        [(Work::Reindex, &["sweep"][..]), (Work::Reindex, &["sweep", "--full"]), (Work::Sweep, &["reindex"])]
+    {
+        let hour = 3_600_000;
+        let far = "cast(4102444800000 as bigint)";
+        let lease = work.new_lease();
+        let values = format!("values ('{lease}', {far} - {hour}, {hour}, {far})");
+        index.execute(&format!("insert into leases (id, started_at, term, expires_at) {values}")).await;
+        let output = server.run(blocked).await;
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            !output.status.success() && error.contains("try again") | error.contains("isocenter reindex"),
+            "{error}"
+        );
+        assert_eq!(server.keys().await.len(), 2);
+        // each does not mind its own kind, and one that was killed is not waited for
+        index.execute(&format!("update leases set expires_at = 0 where id = '{lease}'")).await;
+        assert_eq!(server.run(&["sweep"]).await.status.code(), Some(0));
+        assert_eq!(leases(&server).await, (1, 0));
+    }
+    assert_eq!(sweep(&server, &["--full"]).await.0, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_is_left_alone_for_as_long_as_the_sweep_says() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let database = TestDatabase::create(backend).await;
+        let catalogue = database.open().await;
+        let store = ObjectStorage::memory_with(&StorageSettings::default());
+        let lease = Uuid::now_v7();
+        put(&store, &key(1, lease, 0), ct(1, 100)).await;
+        catalogue.take_lease(lease, Duration::from_hours(1)).await.unwrap();
+        database
+            .execute("update leases set started_at = started_at - 10800000, expires_at = expires_at - 10800000")
+            .await;
+        for (hours, removed) in [(3, 0), (1, 1)] {
+            let mut strays = 0;
+            let options = SweepOptions { full: false, dry_run: false, grace: Duration::from_hours(hours) };
+            let told = |event| strays += u64::from(matches!(event, Event::Stray(_)));
+            let swept = isocenter::archive::sweep::sweep(&catalogue, &store, options, told).await.unwrap();
+            assert_eq!((strays, swept.leases, swept.newer), (removed, removed, None), "{backend:?}: {hours} hours");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::archive::heal;
+use crate::archive::heal::{self, Again};
 use crate::archive::ingest::{Prepared, Shared};
 use crate::archive::lease::Lease;
 use crate::archive::memory::Share;
@@ -19,6 +19,10 @@ struct Part {
     number: usize,
     key: InstanceKey,
     sop_class: String,
+    /// Of the object that is stored.
+    size: u64,
+    digest: [u8; 32],
+    source: String,
     _share: Share,
     /// The names of the attributes that were changed, and what says what they were.
     coerced: Option<(Vec<String>, Value)>,
@@ -48,7 +52,16 @@ pub(super) async fn commit(
     for (number, Prepared { staged: object, row, share, changed }) in batch {
         let sop_class = row.entry.sop_class.to_string();
         let coerced = (!changed.is_empty()).then(|| (changed, last_original(&row.metadata)));
-        parts.push(Part { number, key: row.entry.key.clone(), sop_class, _share: share, coerced });
+        parts.push(Part {
+            number,
+            key: row.entry.key.clone(),
+            sop_class,
+            size: row.size,
+            digest: row.digest,
+            source: row.source.clone(),
+            _share: share,
+            coerced,
+        });
         staged.push(object);
         rows.push(row);
     }
@@ -89,11 +102,13 @@ async fn settle(
     let mut losers = Vec::new();
     for ((part, object), inserted) in parts.into_iter().zip(stored).zip(inserted) {
         let needed = match inserted {
-            Inserted::New(_) | Inserted::Replaced(_) => Ok(true),
+            Inserted::New(_) | Inserted::Replaced(_) | Inserted::Below => Ok(true),
             Inserted::Identical => {
-                heal::takes_the_place(&shared.catalogue, &shared.store, lease, &part.key, &object).await
+                let Part { key, size, digest, source, .. } = &part;
+                let again = Again { key, object: &object, size: *size, digest: *digest, source };
+                heal::takes_the_place(shared, lease, &again).await
             }
-            Inserted::Different | Inserted::Ignored | Inserted::OtherPatient => Ok(false),
+            Inserted::Different | Inserted::Ignored | Inserted::Older | Inserted::OtherPatient => Ok(false),
         };
         match needed {
             Ok(true) => object.keep(),
@@ -145,12 +160,13 @@ fn outcome(part: Part, inserted: Inserted) -> InstanceOutcome {
             }
             (false, coerced)
         }
-        Inserted::Identical => (true, None),
+        Inserted::Identical | Inserted::Below => (true, None),
         Inserted::Ignored => {
             warnings.push(warning(WarningReason::Discarded, "another instance is stored under this UID and stays"));
             (true, None)
         }
-        Inserted::Different => {
+        // the last two are for objects that are found, not for those that a client sends
+        Inserted::Different | Inserted::Older => {
             return refused(FailureReason::DuplicateInstance, "another instance is stored under this SOP Instance UID");
         }
         Inserted::OtherPatient => {

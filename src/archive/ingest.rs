@@ -41,9 +41,9 @@ pub struct Ingest(Arc<Shared>);
 pub(super) struct Shared {
     pub(super) catalogue: Catalogue,
     pub(super) store: ObjectStorage,
-    limits: IngestLimits,
+    pub(super) limits: IngestLimits,
     pub(super) policy: Arc<Policy>,
-    describer: Describer,
+    pub(super) describer: Describer,
     payloads: Memory,
     pub(super) leases: Leases,
     /// The times of receipt. An index that is made anew takes several contents under one UID in their order.
@@ -75,7 +75,6 @@ impl Ingest {
             shared: Arc::clone(&self.0),
             study,
             source,
-            received_at: self.0.received.at(clock::unix_millis()),
             outcomes: Vec::new(),
             batch: Vec::new(),
             batch_bytes: 0,
@@ -95,7 +94,6 @@ pub struct Ingestion {
     lease: Arc<Lease>,
     study: Option<StudyUid>,
     source: String,
-    received_at: i64,
     /// One per part, in order; `None` while the part waits in the batch.
     outcomes: Vec<Option<InstanceOutcome>>,
     /// With the number of the part, which is that of its outcome.
@@ -411,15 +409,17 @@ impl Reception {
         let location = ingestion.lease.key(&described.entry.key, self.object);
         upload.name(location.clone());
         let digest = self.digest.finish();
+        // now that it is complete: a request that began first may be committed last
+        let received_at = shared.received.at(clock::unix_millis());
         let row = described.into_row(&Object {
             location: &location,
             size: self.size,
             digest,
             received_digest: received.unwrap_or(digest),
-            received_at: ingestion.received_at,
+            received_at,
             source: &ingestion.source,
         });
-        let receipt = Receipt { received_at: ingestion.received_at, received_digest: row.received_digest, digest };
+        let receipt = Receipt { received_at, received_digest: row.received_digest, digest };
         match upload.finish(receipt).await {
             Ok(staged) => Ok(Prepared { staged, row, share: self.share, changed }),
             Err(error) => Err(Refusal::unavailable(known, &error)),

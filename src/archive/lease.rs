@@ -26,6 +26,8 @@ pub(super) struct Leases(Arc<Inner>);
 struct Inner {
     catalogue: Catalogue,
     term: Duration,
+    /// Makes the id of a lease.
+    name: fn() -> Uuid,
     runtime: Handle,
     current: Mutex<Option<Arc<Lease>>>,
     /// One takes a new lease, the others wait for it.
@@ -52,10 +54,16 @@ impl Lease {
 }
 
 impl Leases {
+    /// Leases to store under.
     pub(super) fn new(catalogue: Catalogue, term: Duration) -> Self {
+        Self::named(catalogue, term, Uuid::now_v7)
+    }
+
+    /// Leases of which each has an id of its own kind.
+    pub(super) fn named(catalogue: Catalogue, term: Duration, name: fn() -> Uuid) -> Self {
         let runtime = Handle::current();
         let taking = tokio::sync::Mutex::default();
-        Self(Arc::new(Inner { catalogue, term, runtime, current: Mutex::default(), taking }))
+        Self(Arc::new(Inner { catalogue, term, name, runtime, current: Mutex::default(), taking }))
     }
 
     /// The lease to store under, taken now if there is none.
@@ -67,7 +75,7 @@ impl Leases {
         if let Some(lease) = self.0.known() {
             return Ok(lease);
         }
-        let lease = Arc::new(Lease { id: Uuid::now_v7(), objects: AtomicU64::new(0) });
+        let lease = Arc::new(Lease { id: (self.0.name)(), objects: AtomicU64::new(0) });
         self.0.in_time(self.0.catalogue.take_lease(lease.id, self.0.term)).await?;
         self.0.runtime.spawn(keep(Arc::downgrade(&self.0), lease.id, Arc::downgrade(&lease), self.0.term / RENEWALS));
         *self.0.slot() = Some(Arc::clone(&lease));

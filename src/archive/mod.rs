@@ -14,6 +14,7 @@ mod object_reader;
 pub mod outcome;
 pub mod policy;
 pub mod reindex;
+mod reread;
 pub mod retrieve;
 pub mod sweep;
 pub mod verify;

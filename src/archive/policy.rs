@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dicom_core::Tag;
 
-use crate::catalogue::Rules;
+use crate::catalogue::{Occasion, Rules};
 use crate::clock;
 use crate::config::{CoercionAction, CoercionSetting, StoreSettings};
 use crate::dicom::attributes;
@@ -48,7 +48,11 @@ impl Policy {
         };
         let sop_classes = settings.sop_classes.iter().map(class).collect::<Result<HashSet<_>>>()?;
         Ok(Self {
-            rules: Rules { duplicates: settings.duplicates, other_patient: settings.other_patient },
+            rules: Rules {
+                duplicates: settings.duplicates,
+                other_patient: settings.other_patient,
+                occasion: Occasion::Stored,
+            },
             coercion: settings.coercion.iter().map(rule).collect::<Result<_>>()?,
             required: required.collect::<Result<_>>()?,
             sop_classes: Some(sop_classes).filter(|classes| !classes.is_empty()),

@@ -1,12 +1,17 @@
 //! Makes rows for objects that have none, when the index is lost or older than the objects.
 //!
 //! An object says all that its rows need, its receipt when it came, and the objects of deletions what was hidden. Of several
-//! contents under one UID they come in the order of their receipt, by the same rules as when they are stored. Instances that
-//! have rows are passed over, so a run that was cut off is continued by the next one, and servers may run beside it.
+//! contents under one UID they count in the order of their receipt, by the same rules as when they are stored, whatever has a row
+//! already. Instances that have rows are passed over, so a run that was cut off is continued by the next one, and servers may run
+//! beside it, but no sweep: it would remove an object while this makes its row.
+//!
+//! Leases that have run out are taken first, since an index from a backup knows those of processes that ended long ago. What lies
+//! under a lease that is held is left alone and told of.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -15,13 +20,12 @@ use uuid::Uuid;
 
 use crate::archive::delete::Told;
 use crate::archive::describe::{Describer, Object};
-use crate::archive::digest::Digest;
-use crate::archive::lease::Leases;
+use crate::archive::lease::{Lease, Leases};
 use crate::archive::limits::IngestLimits;
 use crate::archive::policy::Policy;
-use crate::catalogue::{Catalogue, Deletion, Inserted, NewInstance, NotInserted, Rules};
+use crate::archive::reread::{Reread, reread};
+use crate::catalogue::{Catalogue, Deletion, Inserted, NewInstance, NotInserted, Occasion, Rules, Work, taken_at};
 use crate::config::{Duplicates, OtherPatient, StoreSettings};
-use crate::dicom::header::HeaderReader;
 use crate::dicom::uid::{InstanceKey, InstanceUid, SeriesUid, StudyUid};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::keys::{InstanceObject, StorageKey};
@@ -63,6 +67,10 @@ pub enum Fate {
     LeftOver,
     /// Another content has the place.
     Different,
+    /// Another content that was received later took its place.
+    Superseded,
+    /// A process may be about to make its row, as its lease is held.
+    Held,
     /// It does not have the bytes that were stored.
     Damaged,
     /// It cannot be an instance, in words.
@@ -114,12 +122,12 @@ impl Reindex {
         // what is stored was let in: only the order of contents under one UID depends on the settings
         let everything = StoreSettings { duplicates: settings.duplicates, ..StoreSettings::default() };
         let describer = Describer::new(limits.metadata_bytes, limits.memory, Arc::new(Policy::new(&everything)?));
-        let leases = Leases::new(catalogue.clone(), limits.lease);
+        let leases = Leases::named(catalogue.clone(), limits.lease, || Work::Reindex.new_lease());
         let duplicates = match settings.duplicates {
             Duplicates::Ignore => Duplicates::Reject,
             other => other,
         };
-        let rules = Rules { duplicates, other_patient: OtherPatient::Accept };
+        let rules = Rules { duplicates, other_patient: OtherPatient::Accept, occasion: Occasion::Found };
         Ok(Self {
             shared: Arc::new(Shared { store, catalogue, describer, limits }),
             leases,
@@ -131,14 +139,45 @@ impl Reindex {
     /// Reads all objects and tells of each.
     ///
     /// # Errors
-    /// Index or store is unavailable; what was done stays done.
+    /// A sweep is under way, or index or store is unavailable; what was done stays done.
     pub async fn run(&self, mut tell: impl FnMut(Reindexed)) -> Result<()> {
+        // all rows are written under this one: once it is lost a sweep may be under way
+        let lease = self.leases.current().await?;
+        let ran = self.run_under(&lease, &mut tell).await;
+        drop(lease);
+        self.leases.end(true).await;
+        ran
+    }
+
+    async fn run_under(&self, lease: &Lease, tell: &mut impl FnMut(Reindexed)) -> Result<()> {
+        let catalogue = &self.shared.catalogue;
+        for ended in catalogue.expired_leases(Duration::ZERO).await? {
+            catalogue.lapse_lease(ended.id).await?;
+        }
+        // asked after the own lease was taken: the sweep asks in the same order, so that one of the two gives way
+        if catalogue.under_way(Work::Sweep).await? {
+            return Err(Error::unavailable(
+                "a sweep is under way; try again when it has ended, or some minutes after it was killed",
+                "it would remove what gets a row",
+            ));
+        }
+        let lapsed = catalogue.lapsed_leases().await?;
         let hidden = self.deletions().await?;
+        let mut all_read = true;
+        let mut tell = |one: Reindexed| {
+            all_read &= one.fate != Fate::Unread;
+            tell(one);
+        };
         let mut series = pin!(by_series(self.shared.store.list("studies")));
         while let Some(objects) = series.try_next().await? {
-            self.series(objects, &hidden, &mut tell).await?;
+            self.series(lease, objects, &hidden, &mut tell).await?;
         }
-        self.leases.end(true).await;
+        if all_read {
+            // whatever lies under them has a row now or was told of
+            for ended in lapsed {
+                catalogue.forget_lapsed_lease(ended.id).await?;
+            }
+        }
         Ok(())
     }
 
@@ -169,7 +208,13 @@ impl Reindex {
 
     /// The objects of a series: first those that are alone under their UID, many at once, then the others in the order in which
     /// they came.
-    async fn series(&self, objects: Vec<Candidate>, hidden: &HiddenBy, tell: &mut impl FnMut(Reindexed)) -> Result<()> {
+    async fn series(
+        &self,
+        lease: &Lease,
+        objects: Vec<Candidate>,
+        hidden: &HiddenBy,
+        tell: &mut impl FnMut(Reindexed),
+    ) -> Result<()> {
         let mut unknown = Vec::new();
         for batch in objects.chunks(BATCH) {
             unknown.extend(self.unknown(batch, tell).await?);
@@ -182,7 +227,7 @@ impl Reindex {
         let reads = stream::iter(alone.into_iter().flatten()).map(|one| self.read(one)).buffer_unordered(self.parallel);
         let mut batches = pin!(reads.chunks(ROWS));
         while let Some(batch) = batches.next().await {
-            self.write(batch.into_iter().collect::<Result<Vec<_>>>()?, hidden, tell).await?;
+            self.write(lease, batch.into_iter().collect::<Result<Vec<_>>>()?, hidden, tell).await?;
         }
         for objects in several {
             let mut reads = stream::iter(objects).map(|one| self.read(one)).buffered(self.parallel);
@@ -195,7 +240,7 @@ impl Reindex {
                 Err(told) => (0, Uuid::nil(), told.bytes),
             });
             for one in read {
-                self.write(vec![one], hidden, tell).await?;
+                self.write(lease, vec![one], hidden, tell).await?;
             }
         }
         Ok(())
@@ -213,7 +258,9 @@ impl Reindex {
         for one in batch {
             if named.contains(one.key.as_str()) {
                 tell(Reindexed { key: one.key.clone(), bytes: one.bytes, fate: Fate::Known });
-            } else if !held.contains(&one.object.lease) {
+            } else if held.contains(&one.object.lease) {
+                tell(Reindexed { key: one.key.clone(), bytes: one.bytes, fate: Fate::Held });
+            } else {
                 unknown.push(one.clone());
             }
         }
@@ -229,6 +276,7 @@ impl Reindex {
 
     async fn write(
         &self,
+        lease: &Lease,
         batch: Vec<Result<Read, Reindexed>>,
         hidden: &HiddenBy,
         tell: &mut impl FnMut(Reindexed),
@@ -244,7 +292,6 @@ impl Reindex {
             return Ok(());
         }
         let catalogue = &self.shared.catalogue;
-        let lease = self.leases.current().await?;
         let (objects, rows): (Vec<_>, Vec<_>) =
             read.into_iter().map(|one| ((one.candidate, one.without_receipt), one.row)).unzip();
         let inserted = catalogue.insert_instances(lease.id, self.rules, rows, catalogue.announce()).await;
@@ -253,10 +300,11 @@ impl Reindex {
         for ((candidate, without_receipt), inserted) in objects.into_iter().zip(inserted) {
             let deletion = hidden.get(candidate.key.as_str());
             let fate = match inserted {
-                Inserted::New(_) | Inserted::Replaced(_) => {
+                Inserted::New(_) | Inserted::Replaced(_) | Inserted::Below => {
                     Fate::Indexed { hidden: deletion.is_some(), without_receipt }
                 }
                 Inserted::Identical => Fate::LeftOver,
+                Inserted::Older => Fate::Superseded,
                 Inserted::Different | Inserted::Ignored | Inserted::OtherPatient => Fate::Different,
             };
             if let (Fate::Indexed { .. }, Some(deletion)) = (&fate, deletion) {
@@ -281,42 +329,27 @@ impl Shared {
             told(Fate::Unread)
         };
         let receipt = self.store.receipt(&candidate.key).await.map_err(unread)?;
-        let mut header = HeaderReader::new(self.limits.header);
-        let mut digest = Digest::new();
-        let mut size = 0_u64;
-        let mut refused = None;
-        let mut bytes = self.store.read(&candidate.key).await.map_err(unread)?;
-        while let Some(piece) = bytes.try_next().await.map_err(unread)? {
-            size += piece.len() as u64;
-            digest.update(&piece);
-            if refused.is_none() {
-                refused = header.push(&piece).err();
-            }
-        }
-        let digest = digest.finish();
+        let Reread { digest, size, header } =
+            reread(&self.store, &candidate.key, self.limits.header).await.map_err(unread)?;
         if receipt.is_some_and(|receipt| receipt.digest != digest) {
             return Err(told(Fate::Damaged));
         }
-        if let Some(error) = refused {
-            return Err(told(Fate::Unusable(error.to_string())));
-        }
+        let header = header.map_err(|why| told(Fate::Unusable(why)))?;
         let described = self.describer.describe(header, &Handle::current()).await;
         let described = described.map_err(|(_, comment)| told(Fate::Unusable(comment)))?;
         if described.entry.key != candidate.object.instance {
             return Err(told(Fate::Unusable("it is not the instance that its key names".to_owned())));
         }
-        let assumed = Receipt { received_at: began(candidate.object.lease), received_digest: digest, digest };
+        let assumed = Receipt {
+            received_at: taken_at(candidate.object.lease).unwrap_or_default(),
+            received_digest: digest,
+            digest,
+        };
         let Receipt { received_at, received_digest, .. } = receipt.unwrap_or(assumed);
         let object = Object { location: &candidate.key, size, digest, received_digest, received_at, source: SOURCE };
         let row = described.into_row(&object);
         Ok(Read { candidate, row, without_receipt: receipt.is_none() })
     }
-}
-
-/// When the lease was taken under which an object was stored, in milliseconds since 1970-01-01 UTC.
-fn began(lease: Uuid) -> i64 {
-    let (seconds, nanos) = lease.get_timestamp().map_or((0, 0), |time| time.to_unix());
-    i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX).saturating_add(i64::from(nanos / 1_000_000))
 }
 
 async fn told(store: &ObjectStorage, key: &StorageKey, bytes: u64) -> Result<Option<Told>> {

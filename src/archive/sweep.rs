@@ -1,10 +1,17 @@
 //! Removes objects that no row names: what killed processes and failed commits left, or with a whole listing whatever else.
 //!
 //! Two questions about an object are asked in this order: whether the lease in its key is held, and whether a row names
-//! it. A lease that is not held never will be again, and without it no row is written; so rows that are asked for
-//! afterwards are all that there will be. Several sweeps at once, and servers beside them, do no harm.
+//! it. A lease that is not held never will be again, and without it only `reindex` writes a row, beside which nothing is swept
+//! ([`Work`]); so rows that are asked for afterwards are all that there will be. Several sweeps at once, and servers beside
+//! them, do no harm.
+//!
+//! An index that was restored from a backup knows leases of processes that went on to store, and would have what they stored
+//! removed. So unless everything is compared with the index, nothing is removed where an object without a row shows that the
+//! index is older than the objects: one that came after its lease had run out, as far as the index knows, or one under a lease
+//! that the index never heard of.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -12,7 +19,8 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use uuid::Uuid;
 
-use crate::catalogue::Catalogue;
+use crate::archive::erase;
+use crate::catalogue::{Catalogue, Work};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::store::ObjectStorage;
@@ -30,7 +38,21 @@ pub struct SweepOptions {
     pub full: bool,
     /// Nothing is changed.
     pub dry_run: bool,
+    /// Leases are left alone until they ran out so long ago: the index may be from a backup and nothing show it yet.
+    pub grace: Duration,
 }
+
+/// How a sweep came out.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// How many leases had run out.
+    pub leases: u64,
+    /// An object that shows that the index is older than the objects: nothing was removed then.
+    pub newer: Option<StorageKey>,
+}
+
+/// For how long after its last sign of life a sweep is waited for.
+const TERM: Duration = Duration::from_mins(5);
 
 /// What a sweep tells of while it runs.
 #[derive(Debug)]
@@ -59,33 +81,73 @@ struct Candidate {
     object: InstanceObject,
 }
 
-/// Removes objects without a row; how many leases were swept.
+/// Removes objects without a row.
 ///
 /// # Errors
-/// `BadRequest` when a full sweep would remove everything, for the index is empty. `Unavailable` when index or store is;
-/// leases that were taken are swept by the next run then.
+/// `BadRequest` when a full sweep would remove everything, for the index is empty. `Unavailable` when index or store is, or
+/// while the index is made anew; leases that were taken are swept by the next run then.
 pub async fn sweep(
     catalogue: &Catalogue,
     store: &ObjectStorage,
     options: SweepOptions,
     mut tell: impl FnMut(Event),
-) -> Result<u64> {
+) -> Result<Swept> {
     if options.full && !options.dry_run && !catalogue.holds_instances().await? {
         return Err(Error::bad_request(
             "the index has no instance, so `--full` would remove every object; check `--database-url` and `--data-dir`, or look with `--dry-run`",
         ));
     }
-    let lapsed = take_leases(catalogue, options.dry_run).await?;
-    if lapsed.is_empty() && !options.full {
-        return Ok(0);
+    let own = Work::Sweep.new_lease();
+    if !options.dry_run {
+        catalogue.take_lease(own, TERM).await?;
     }
-    let sweep = Sweep { catalogue, store, options, lapsed: &lapsed };
+    let swept = sweep_under(own, catalogue, store, options, &mut tell).await;
+    if !options.dry_run
+        && let Err(error) = catalogue.end_lease(own).await
+    {
+        tracing::warn!(lease = %own, ?error, "the lease of a sweep is left to run out");
+    }
+    swept
+}
+
+async fn sweep_under(
+    own: Uuid,
+    catalogue: &Catalogue,
+    store: &ObjectStorage,
+    options: SweepOptions,
+    tell: &mut impl FnMut(Event),
+) -> Result<Swept> {
+    let lapsed = take_leases(catalogue, options).await?;
+    // asked after the own lease was taken: `reindex` asks in the same order, so that one of the two gives way
+    if !options.dry_run && catalogue.under_way(Work::Reindex).await? {
+        return Err(Error::unavailable(
+            "the index is being made anew by `isocenter reindex`; sweep when it has ended, or an hour after it was killed",
+            "what has no row may get one",
+        ));
+    }
+    if lapsed.is_empty() && !options.full {
+        return Ok(Swept::default());
+    }
+    let sweep = Sweep { own, catalogue, store, options, lapsed: &lapsed };
+    let leases = lapsed.len() as u64;
+    if !options.full {
+        let look = sweep.look(tell).await?;
+        if look.newer.is_some() {
+            return Ok(Swept { leases, newer: look.newer });
+        }
+        if !look.strays {
+            sweep.forget_leases().await?;
+            return Ok(Swept { leases, newer: None });
+        }
+    }
     let mut failed = false;
     // whatever else lies below the root is none of ours
     let candidates = candidates(store.list("studies"));
     let mut batches = pin!(candidates.try_chunks(BATCH).map_err(|error| error.1));
     while let Some(batch) = batches.try_next().await? {
-        tell(Event::Looked(batch.len() as u64));
+        if options.full {
+            tell(Event::Looked(batch.len() as u64));
+        }
         let strays = sweep.strays(batch).await?;
         let mut removed = pin!(stream::iter(strays).map(|stray| sweep.remove(stray)).buffer_unordered(REMOVALS));
         while let Some(stray) = removed.next().await {
@@ -96,24 +158,26 @@ pub async fn sweep(
     if options.full && !options.dry_run {
         remove_untold_deletions(catalogue, store).await?;
     }
-    if !failed && !options.dry_run {
-        for lease in &lapsed {
-            catalogue.forget_lapsed_lease(*lease).await?;
-        }
+    if !failed {
+        sweep.forget_leases().await?;
     }
-    Ok(lapsed.len() as u64)
+    Ok(Swept { leases, newer: None })
 }
 
-/// Takes the leases that have run out: these, and those that another sweep took and did not come to an end with.
-async fn take_leases(catalogue: &Catalogue, dry_run: bool) -> Result<HashSet<Uuid>> {
-    let expired = catalogue.expired_leases().await?;
-    if dry_run {
-        return Ok(expired.into_iter().chain(catalogue.lapsed_leases().await?).collect());
+/// Takes the leases that have run out: these, and those that another sweep took and did not come to an end with. With the times
+/// at which they ran out.
+async fn take_leases(catalogue: &Catalogue, options: SweepOptions) -> Result<HashMap<Uuid, i64>> {
+    let mut taken = Vec::new();
+    for ended in catalogue.expired_leases(options.grace).await? {
+        if options.dry_run {
+            taken.push(ended);
+        } else {
+            catalogue.lapse_lease(ended.id).await?;
+        }
     }
-    for lease in expired {
-        catalogue.lapse_lease(lease).await?;
-    }
-    Ok(catalogue.lapsed_leases().await?.into_iter().collect())
+    let before = if options.grace.is_zero() { i64::MAX } else { erase::before(options.grace) };
+    taken.extend(catalogue.lapsed_leases().await?.into_iter().filter(|ended| ended.until <= before));
+    Ok(taken.into_iter().map(|ended| (ended.id, ended.until)).collect())
 }
 
 /// A deletion that is told of for so long without a row never came about.
@@ -144,14 +208,126 @@ fn candidates(listing: BoxStream<'static, Result<(StorageKey, u64)>>) -> BoxStre
     listing.try_filter_map(candidate).boxed()
 }
 
+/// Leases that are neither held nor taken. Most were given back, and then a row names what was stored under them; one under
+/// which nothing has a row was taken after the index was saved, or what lies there is none of its.
+#[derive(Default)]
+struct Unheard(HashMap<Uuid, Option<StorageKey>>);
+
+impl Unheard {
+    /// A row names an object under the lease.
+    fn heard_of(&mut self, lease: Uuid) {
+        self.0.insert(lease, None);
+    }
+
+    /// There is an object without a row.
+    fn met(&mut self, lease: Uuid, key: StorageKey) {
+        if let Entry::Vacant(entry) = self.0.entry(lease) {
+            entry.insert(Some(key));
+        }
+    }
+
+    fn is_settled(&self, lease: Uuid) -> bool {
+        self.0.get(&lease).is_some_and(Option::is_none)
+    }
+}
+
 struct Sweep<'a> {
+    own: Uuid,
     catalogue: &'a Catalogue,
     store: &'a ObjectStorage,
     options: SweepOptions,
-    lapsed: &'a HashSet<Uuid>,
+    /// With the times at which they ran out.
+    lapsed: &'a HashMap<Uuid, i64>,
+}
+
+/// What a look at all objects found.
+#[derive(Default)]
+struct Look {
+    /// An object that shows that the index is older than the objects.
+    newer: Option<StorageKey>,
+    /// There are objects without a row under leases that have run out.
+    strays: bool,
 }
 
 impl Sweep<'_> {
+    /// Looks for objects without a row before any is removed.
+    async fn look(&self, tell: &mut impl FnMut(Event)) -> Result<Look> {
+        let mut look = Look::default();
+        let mut unheard = Unheard::default();
+        let candidates = candidates(self.store.list("studies"));
+        let mut batches = pin!(candidates.try_chunks(BATCH).map_err(|error| error.1));
+        while let Some(batch) = batches.try_next().await? {
+            tell(Event::Looked(batch.len() as u64));
+            self.go_on().await?;
+            for (one, named) in self.with_rows(self.of_interest(batch, &unheard).await?).await? {
+                let lease = one.object.lease;
+                match self.lapsed.get(&lease) {
+                    Some(_) if named => {}
+                    Some(until) => {
+                        look.strays = true;
+                        // a power failure may take receipts of the last moment along: they say nothing
+                        if self.store.receipt(&one.key).await?.is_some_and(|receipt| receipt.received_at > *until) {
+                            look.newer = Some(one.key);
+                            return Ok(look);
+                        }
+                    }
+                    None if named => unheard.heard_of(lease),
+                    // its process may have removed it and given its lease back since it was listed
+                    None if self.store.exists(&one.key).await?.is_some() => unheard.met(lease, one.key),
+                    None => {}
+                }
+            }
+        }
+        look.newer = unheard.0.into_values().flatten().next();
+        Ok(look)
+    }
+
+    /// Those under leases that have run out, and those under leases that the index may never have heard of.
+    async fn of_interest(&self, mut batch: Vec<Candidate>, unheard: &Unheard) -> Result<Vec<Candidate>> {
+        // asked after the objects were listed: their processes took their leases before
+        let leases = batch.iter().map(|one| one.object.lease).collect();
+        let mut known = self.catalogue.leases_held(&leases).await?;
+        // those that another sweep took meanwhile
+        known.extend(self.catalogue.lapsed_leases().await?.into_iter().map(|ended| ended.id));
+        batch.retain(|one| {
+            let lease = &one.object.lease;
+            self.lapsed.contains_key(lease) || !(known.contains(lease) || unheard.is_settled(*lease))
+        });
+        Ok(batch)
+    }
+
+    /// Whether a row names each of these objects.
+    async fn with_rows(&self, batch: Vec<Candidate>) -> Result<Vec<(Candidate, bool)>> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let instances = batch.iter().map(|candidate| candidate.object.instance.instance.clone()).collect();
+        let named = self.catalogue.locations_of(&instances).await?;
+        let with = |one: Candidate| {
+            let named = named.contains(one.key.as_str());
+            (one, named)
+        };
+        Ok(batch.into_iter().map(with).collect())
+    }
+
+    /// Says that this sweep lives. One that was held up for long may have been given up, and the index be made anew meanwhile.
+    async fn go_on(&self) -> Result<()> {
+        if self.options.dry_run || self.catalogue.renew_lease(self.own).await? {
+            return Ok(());
+        }
+        Err(Error::unavailable("the sweep was held up for too long; run it again", "its lease is gone"))
+    }
+
+    /// Forgets the leases under which nothing without a row is left.
+    async fn forget_leases(&self) -> Result<()> {
+        if !self.options.dry_run {
+            for lease in self.lapsed.keys() {
+                self.catalogue.forget_lapsed_lease(*lease).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Those of these objects that no row names or ever will.
     async fn strays(&self, mut batch: Vec<Candidate>) -> Result<Vec<Stray>> {
         if self.options.full {
@@ -159,17 +335,13 @@ impl Sweep<'_> {
             let leases = batch.iter().map(|candidate| candidate.object.lease).collect();
             let held = self.catalogue.leases_held(&leases).await?;
             // in a dry run those that have run out are not taken
-            batch.retain(|one| !held.contains(&one.object.lease) || self.lapsed.contains(&one.object.lease));
+            batch.retain(|one| !held.contains(&one.object.lease) || self.lapsed.contains_key(&one.object.lease));
         } else {
-            batch.retain(|one| self.lapsed.contains(&one.object.lease));
+            batch.retain(|one| self.lapsed.contains_key(&one.object.lease));
         }
-        if batch.is_empty() {
-            return Ok(Vec::new());
-        }
-        let instances = batch.iter().map(|candidate| candidate.object.instance.instance.clone()).collect();
-        let named = self.catalogue.locations_of(&instances).await?;
-        let unnamed = batch.into_iter().filter(|candidate| !named.contains(candidate.key.as_str()));
-        Ok(unnamed.map(|Candidate { key, bytes, .. }| Stray { key, bytes, failure: None }).collect())
+        self.go_on().await?;
+        let unnamed = self.with_rows(batch).await?.into_iter().filter(|(_, named)| !named);
+        Ok(unnamed.map(|(Candidate { key, bytes, .. }, _)| Stray { key, bytes, failure: None }).collect())
     }
 
     async fn remove(&self, mut stray: Stray) -> Stray {

@@ -3,7 +3,7 @@
 use super::dialect::Dialect;
 use super::sql::Statement;
 
-/// The values of the column `hidden`; 4 is for rows whose objects are being erased, which nothing brings back.
+/// The values of the column `hidden`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Hidden {
     /// It can be seen.
@@ -14,6 +14,8 @@ pub(super) enum Hidden {
     Replaced,
     /// Another content took its place; it is kept as an older version.
     Kept,
+    /// Its object is being erased, which nothing brings back.
+    Erasing,
 }
 
 impl Hidden {
@@ -24,6 +26,7 @@ impl Hidden {
             Self::Deleted => 1,
             Self::Replaced => 2,
             Self::Kept => 3,
+            Self::Erasing => 4,
         }
     }
 }

@@ -67,6 +67,10 @@ pub enum Inserted {
     Different,
     /// The same, and the rules say that this is well.
     Ignored,
+    /// Another content is stored under this SOP Instance UID that was received later: nothing changed.
+    Older,
+    /// A new row, which is an older version of what is stored under this SOP Instance UID.
+    Below,
     /// The study is of another patient, which the rules do not allow: nothing changed.
     OtherPatient,
 }
@@ -87,12 +91,25 @@ pub struct Rules {
     pub duplicates: Duplicates,
     /// With an instance whose Patient ID is not that of its study.
     pub other_patient: OtherPatient,
+    /// Why instances come.
+    pub occasion: Occasion,
+}
+
+/// Why instances come to the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// A client stores them, the last one last.
+    Stored,
+    /// Their objects were found, in any order: contents under one UID count in the order of their receipt.
+    Found,
+    /// The object of the same content was lost, and this one takes its place.
+    Lost,
 }
 
 impl Default for Rules {
     fn default() -> Self {
         let StoreSettings { duplicates, other_patient, .. } = StoreSettings::default();
-        Self { duplicates, other_patient }
+        Self { duplicates, other_patient, occasion: Occasion::Stored }
     }
 }
 

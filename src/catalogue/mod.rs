@@ -39,9 +39,10 @@ use crate::config::{DatabaseSettings, DatabaseUrl};
 use crate::error::Result;
 
 pub use deletions::{Deletable, Deletion, Hid, Restored};
-pub use insert::{Inserted, NewInstance, NotInserted, Patient, Rules};
+pub use insert::{Inserted, NewInstance, NotInserted, Occasion, Patient, Rules};
 pub use inspect::{IndexedRow, RowParts, RowRange};
 pub use instances::{InstanceId, InstanceMetadata, InstanceRow};
+pub use leases::{EndedLease, Work, taken_at};
 pub use migrate::Migrated;
 pub use writer::Coming;
 

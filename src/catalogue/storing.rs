@@ -12,7 +12,7 @@ use super::columns::stored_text;
 use super::dialect::Dialect;
 use super::failure::Raced;
 use super::hidden::Hidden;
-use super::insert::{Batch, Inserted, NewInstance, NotInserted, Patient, Prepared, Rules};
+use super::insert::{Batch, Inserted, NewInstance, NotInserted, Occasion, Patient, Prepared, Rules};
 use super::leases;
 use super::metadata::{Dictionaries, Dictionary};
 use super::sql::Statement;
@@ -76,6 +76,8 @@ struct Look {
     leases: HashSet<String>,
     /// What is stored, by SOP Instance UID.
     known: HashMap<String, Known>,
+    /// The older versions that are kept, by SOP Instance UID, where anybody wants to know.
+    kept: HashMap<String, Vec<Kept>>,
     /// The Patient IDs of studies, where anybody wants to know.
     patients: HashMap<String, Option<String>>,
 }
@@ -85,7 +87,8 @@ async fn look(transaction: &mut Transaction, batches: &[&Batch]) -> Result<Look>
     let leases: BTreeSet<&String> = batches.iter().map(|batch| &batch.lease).collect();
     let keys = || batches.iter().flat_map(|batch| &batch.instances).map(|one| &one.new.entry.key);
     let find = Statement::new(format!(
-        "select i.sop_instance_uid, t.study_uid, s.series_uid, i.received_digest, i.id, i.series_id, i.study_id, i.version \
+        "select i.sop_instance_uid, t.study_uid, s.series_uid, i.received_digest, i.id, i.series_id, i.study_id, i.version, \
+         i.received_at, i.location \
          from instances i join series s on s.id = i.series_id join studies t on t.id = i.study_id \
          where i.partition_id = $1 and i.hidden = 0 and i.sop_instance_uid {}",
         dialect.any(2)
@@ -102,8 +105,12 @@ async fn look(transaction: &mut Transaction, batches: &[&Batch]) -> Result<Look>
         transaction.fetch_each(vec![Statement::new(lock).with(MAIN_PARTITION).with(studies())]).await?;
     }
     let uids: Vec<String> = keys().map(|key| key.instance.to_string()).collect();
-    let mut statements =
-        vec![leases::held(dialect, leases.into_iter().cloned().collect()), find.with(MAIN_PARTITION).with(uids)];
+    let found = batches.iter().any(|batch| batch.rules.occasion == Occasion::Found);
+    let held = leases::held(dialect, leases.into_iter().cloned().collect());
+    let mut statements = vec![held, find.with(MAIN_PARTITION).with(uids.clone())];
+    if found {
+        statements.push(find_kept(dialect, uids));
+    }
     if batches.iter().any(|batch| batch.rules.other_patient == OtherPatient::Reject) {
         let find = Statement::new(format!(
             "select study_uid, patient_id from studies where partition_id = $1 and instance_count > 0 and study_uid {}",
@@ -112,7 +119,8 @@ async fn look(transaction: &mut Transaction, batches: &[&Batch]) -> Result<Look>
         statements.push(find.with(MAIN_PARTITION).with(studies()));
     }
     let mut rows = transaction.fetch_each(statements).await?.into_iter();
-    let mut look = Look { leases: HashSet::new(), known: HashMap::new(), patients: HashMap::new() };
+    let mut look =
+        Look { leases: HashSet::new(), known: HashMap::new(), kept: HashMap::new(), patients: HashMap::new() };
     for row in rows.next().unwrap_or_default() {
         look.leases.insert(row.text(0)?.to_owned());
     }
@@ -121,6 +129,7 @@ async fn look(transaction: &mut Transaction, batches: &[&Batch]) -> Result<Look>
             study: row.text(1)?.to_owned(),
             series: row.text(2)?.to_owned(),
             received_digest: row.bytes(3)?.to_vec(),
+            came: Came::new(row.integer(8)?, row.text(9)?),
             row: Some(KnownRow {
                 id: row.integer(4)?,
                 series: row.integer(5)?,
@@ -130,10 +139,24 @@ async fn look(transaction: &mut Transaction, batches: &[&Batch]) -> Result<Look>
         };
         look.known.insert(row.text(0)?.to_owned(), stored);
     }
+    for row in if found { rows.next() } else { None }.unwrap_or_default() {
+        let kept = Kept { version: row.integer(1)?, came: Came::new(row.integer(2)?, row.text(3)?) };
+        look.kept.entry(row.text(0)?.to_owned()).or_default().push(kept);
+    }
     for row in rows.flatten() {
         look.patients.insert(row.text(0)?.to_owned(), row.optional_text(1)?.map(str::to_owned));
     }
     Ok(look)
+}
+
+/// The older versions that are kept of these SOP Instance UIDs.
+fn find_kept(dialect: Dialect, uids: Vec<String>) -> Statement {
+    let find = Statement::new(format!(
+        "select sop_instance_uid, version, received_at, location from instances \
+         where partition_id = $1 and hidden = 3 and hidden <> 0 and sop_instance_uid {}",
+        dialect.any(2)
+    ));
+    find.with(MAIN_PARTITION).with(uids)
 }
 
 /// What is stored under a SOP Instance UID.
@@ -141,6 +164,7 @@ struct Known {
     study: String,
     series: String,
     received_digest: Vec<u8>,
+    came: Came,
     /// None: it is to be stored by this transaction.
     row: Option<KnownRow>,
 }
@@ -153,11 +177,35 @@ struct KnownRow {
     version: i64,
 }
 
+/// When a content came: by the time of its receipt, and among equals by the lease and the number in its storage key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Came(i64, Option<(String, u64)>);
+
+impl Came {
+    fn new(received_at: i64, location: &str) -> Self {
+        let object = || {
+            let (name, number) = location.strip_suffix(".dcm")?.rsplit_once('.')?;
+            Some((name.rsplit_once('.')?.1.to_owned(), number.parse().ok()?))
+        };
+        Self(received_at, object())
+    }
+
+    fn of(new: &NewInstance) -> Self {
+        Self::new(new.received_at, &new.location)
+    }
+}
+
+/// An older version that is kept.
+struct Kept {
+    version: i64,
+    came: Came,
+}
+
 impl Known {
     fn of(new: &NewInstance) -> Self {
         let key = &new.entry.key;
         let (study, series) = (key.study.to_string(), key.series.to_string());
-        Self { study, series, received_digest: new.received_digest.to_vec(), row: None }
+        Self { study, series, received_digest: new.received_digest.to_vec(), came: Came::of(new), row: None }
     }
 
     fn is(&self, new: &NewInstance) -> bool {
@@ -186,11 +234,14 @@ pub(super) struct Replaced {
     pub(super) study: i64,
     /// What it is from now on.
     pub(super) hidden: Hidden,
+    /// It takes its place back at the end, since what came is older: that is hidden as this version of the UID.
+    pub(super) back: Option<(InstanceUid, i64)>,
 }
 
 /// Decides what becomes of each instance.
 struct Judge<'a> {
     known: HashMap<String, Known>,
+    kept: HashMap<String, Vec<Kept>>,
     patients: HashMap<String, Option<String>>,
     new: New<'a>,
     replaced: Vec<Replaced>,
@@ -198,7 +249,7 @@ struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     fn new(look: Look) -> Self {
-        Self { known: look.known, patients: look.patients, new: New::new(), replaced: Vec::new() }
+        Self { known: look.known, kept: look.kept, patients: look.patients, new: New::new(), replaced: Vec::new() }
     }
 
     /// The outcomes of a batch, not yet with what the index says of patients.
@@ -207,7 +258,7 @@ impl<'a> Judge<'a> {
         let mut outcomes = Vec::with_capacity(batch.instances.len());
         for one in &batch.instances {
             let outcome = self.instance(one, batch.rules, &own)?;
-            if matches!(outcome, Inserted::New(_) | Inserted::Replaced(_)) {
+            if matches!(outcome, Inserted::New(_) | Inserted::Replaced(_) | Inserted::Below) {
                 own.insert(&one.new.entry.key.instance);
             }
             outcomes.push(outcome);
@@ -224,10 +275,15 @@ impl<'a> Judge<'a> {
                 return Ok(Inserted::OtherPatient);
             }
         }
-        let mut version = 1;
+        let (mut version, mut outcome) = (1, Inserted::New(Patient::Same));
         if let Some(known) = self.known.get(key.instance.as_str()) {
+            let lost = rules.occasion == Occasion::Lost;
+            let older = rules.occasion == Occasion::Found && Came::of(&one.new) < known.came;
             let hidden = match rules.duplicates {
+                _ if lost && known.is(&one.new) => Hidden::Erasing,
                 _ if known.is(&one.new) => return Ok(Inserted::Identical),
+                _ if lost => return Ok(Inserted::Different),
+                Duplicates::Replace if older => return Ok(Inserted::Older),
                 Duplicates::Reject => return Ok(Inserted::Different),
                 Duplicates::Ignore => return Ok(Inserted::Ignored),
                 Duplicates::Replace => Hidden::Replaced,
@@ -239,13 +295,23 @@ impl<'a> Judge<'a> {
                 let twice = own.contains(&key.instance);
                 return if twice { Ok(Inserted::Different) } else { Err(Raced::error()) };
             };
-            version = row.version + 1;
-            self.replaced.push(Replaced { id: row.id, series: row.series, study: row.study, hidden });
+            // the same content is the same version
+            version = if lost { row.version } else { row.version + 1 };
+            outcome = if older { Inserted::Below } else { Inserted::Replaced(Patient::Same) };
+            let back = older.then(|| (key.instance.clone(), self.version_below(key, row, &one.new)));
+            self.replaced.push(Replaced { id: row.id, series: row.series, study: row.study, hidden, back });
         }
         self.known.insert(key.instance.to_string(), Known::of(&one.new));
         let of_series = self.new.entry(&key.study).or_default().entry(&key.series).or_default();
         of_series.insert(&key.instance, Arrival { one, version });
-        Ok(if version == 1 { Inserted::New(Patient::Same) } else { Inserted::Replaced(Patient::Same) })
+        Ok(outcome)
+    }
+
+    /// Which version a content is that came before the one that can be seen; it and all that came later go up by one.
+    fn version_below(&self, key: &InstanceKey, seen: KnownRow, new: &NewInstance) -> i64 {
+        let came = Came::of(new);
+        let kept = self.kept.get(key.instance.as_str()).into_iter().flatten();
+        kept.filter(|kept| kept.came > came).map(|kept| kept.version).min().unwrap_or(seen.version).min(seen.version)
     }
 }
 

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::MAIN_PARTITION;
 use super::columns::{
     INSTANCE_COLUMNS, Place, SERIES_COLUMNS, STUDY_COLUMNS, count, instance_row, line, series_row, stored_text,
     study_row,
 };
 use super::dialect::Dialect;
-use super::hidden::recount_study;
+use super::hidden::{Hidden, recount_series, recount_study};
 use super::insert::Guess;
 use super::metadata::{Dictionaries, Dictionary};
 use super::rows::{Column, Insert, Kind};
@@ -55,7 +56,11 @@ pub(super) async fn insert_new(
     steps.extend(refresh(new, &studies, &series, replaced, now));
     let dictionaries = choose_dictionaries(transaction, cache, &mut series, &mut steps).await?;
     insert_instances(dialect, &series, &mut steps)?;
-    let of_replaced: BTreeSet<i64> = replaced.iter().map(|one| one.study).collect();
+    steps.extend(give_back(replaced, &series, now));
+    let mut of_replaced: BTreeSet<i64> = replaced.iter().map(|one| one.study).collect();
+    if replaced.iter().any(|one| one.back.is_some()) {
+        of_replaced.extend(studies.keys());
+    }
     steps.extend(of_replaced.into_iter().map(|study| recount_study(dialect, study, now).into()));
     Ok(Upserted { steps, dictionaries, strangers })
 }
@@ -74,6 +79,29 @@ fn hide(replaced: &[Replaced], now: i64) -> Vec<Step> {
         let lose = "update series set instance_count = instance_count - $1, version = version + 1 where id = $2";
         Statement::new(lose).with(instances).with(series).into()
     }));
+    steps
+}
+
+/// Gives those their place back that came later than what was inserted into it, and that becomes an older version.
+fn give_back(replaced: &[Replaced], series: &[Series<'_>], now: i64) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut recounted = BTreeSet::new();
+    for (one, uid, version) in replaced.iter().filter_map(|one| one.back.as_ref().map(|(uid, at)| (one, uid, *at))) {
+        let up = "update instances set version = version + 1 \
+                  where partition_id = $1 and sop_instance_uid = $2 and hidden = 3 and hidden <> 0 and version >= $3";
+        let up = Statement::new(up).with(MAIN_PARTITION).with(uid.as_str()).with(version);
+        let below = "update instances set hidden = $1, hidden_at = $2, version = $3 \
+                     where partition_id = $4 and sop_instance_uid = $5 and hidden = 0";
+        let below = Statement::new(below).with(Hidden::Kept.code()).with(now).with(version);
+        let below = below.with(MAIN_PARTITION).with(uid.as_str());
+        let back = Statement::new("update instances set hidden = 0, hidden_at = null where id = $1").with(one.id);
+        steps.extend([up, below, back].map(Step::from));
+        recounted.insert(one.series);
+    }
+    if !recounted.is_empty() {
+        recounted.extend(series.iter().map(|series| series.id));
+    }
+    steps.extend(recounted.into_iter().map(|series| recount_series(series, now).into()));
     steps
 }
 
@@ -110,7 +138,7 @@ impl Study {
     /// Whether the study takes on the attributes of a new instance.
     fn takes_on(&self, id: i64, new: &OfStudy<'_>, replaced: &[Replaced]) -> bool {
         let revived = self.instances == instances(new) && !self.inserted;
-        revived || replaced.iter().any(|one| one.study == id)
+        revived || replaced.iter().any(|one| one.study == id && one.back.is_none())
     }
 }
 
@@ -187,7 +215,7 @@ fn refresh(new: &New<'_>, studies: &Studies, series: &[Series<'_>], replaced: &[
     for series in series {
         let Some((first, _)) = series.instances.first() else { continue };
         let revived = series.fresh && !series.inserted;
-        if revived || replaced.iter().any(|one| one.series == series.id) {
+        if revived || replaced.iter().any(|one| one.series == series.id && one.back.is_none()) {
             let entry = &first.one.new.entry;
             let row = series_row(&entry.key.study, &entry.key.series, entry, 0, now);
             steps.push(update("series", SERIES_COLUMNS, row, series.id));

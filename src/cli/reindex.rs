@@ -16,9 +16,15 @@ use crate::error::Result;
 /// Every object that no row names is read, compared with its digest, and gets its rows; instances that have rows are passed over.
 /// So a run that was cut off is continued by the next one, and an index that is older than the objects is brought up to date.
 /// What was deleted stays deleted. Without an index one is made. Servers may run meanwhile; they find what is indexed already.
+/// Sweeps wait: servers skip theirs.
+///
+/// What lies under a lease that is held is left alone, as a process may be about to make its row, and told of. An index that was
+/// saved less than an hour ago holds leases of processes that are gone: run this again when they have run out.
 ///
 /// Of several contents under one SOP Instance UID that are not known to be deleted, the setting `store.duplicates` tells which
-/// one counts: with `reject` and `ignore` the first that was received, with `replace` and `versions` the last.
+/// one counts: with `reject` and `ignore` the first that was received, with `replace` and `versions` the last. Among those that
+/// have no row yet, that is: with `reject` and `ignore` what has a row keeps its place. Where the index is intact, run
+/// `isocenter sweep` first, since what was refused just before a process was killed looks like what was stored.
 ///
 /// Each object that gets no row is a line: why, and its storage key. With --json the output is one object: `objects`, then how
 /// many came out how.
@@ -73,13 +79,15 @@ fn kind(fate: &Fate) -> (&'static str, &'static str) {
         Fate::Known => ("known already", "known"),
         Fate::LeftOver => ("left over", "left_over"),
         Fate::Different => ("of another content", "different"),
+        Fate::Superseded => ("superseded", "superseded"),
+        Fate::Held => ("left alone", "held"),
         Fate::Damaged => ("damaged", "damaged"),
         Fate::Unusable(_) => ("unusable", "unusable"),
         Fate::Unread => ("not read", "unread"),
     }
 }
 
-const FAILURES: [&str; 4] = ["different", "damaged", "unusable", "unread"];
+const FAILURES: [&str; 5] = ["different", "held", "damaged", "unusable", "unread"];
 
 /// What is to be said of an object, if anything.
 fn problem(fate: &Fate) -> Option<String> {
@@ -87,6 +95,10 @@ fn problem(fate: &Fate) -> Option<String> {
         Fate::Indexed { .. } | Fate::Known => None,
         Fate::LeftOver => Some("left over, `isocenter sweep --full` removes it".to_owned()),
         Fate::Different => Some("another content is indexed under its UID".to_owned()),
+        Fate::Superseded => Some("superseded by a later content under its UID".to_owned()),
+        Fate::Held => {
+            Some("left alone under a lease that is held; run it again when that has ended or run out".to_owned())
+        }
         Fate::Damaged => Some("damaged: it has other bytes than were stored".to_owned()),
         Fate::Unusable(why) => Some(why.clone()),
         Fate::Unread => Some("the object store did not hand it out".to_owned()),

@@ -1,6 +1,7 @@
 //! `isocenter sweep`: removes objects that no row names, and erases what was deleted.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use indicatif::{DecimalBytes, HumanCount};
 use serde_json::{Map, Value, json};
@@ -9,8 +10,9 @@ use super::opened::{Index, Opened, over_archive};
 use super::watch::{Listing, Watch, many};
 use super::{Outcome, Places};
 use crate::archive::erase::{self, Erased};
-use crate::archive::sweep::{Event, Stray, SweepOptions, sweep};
+use crate::archive::sweep::{Event, Stray, SweepOptions, Swept, sweep};
 use crate::error::Result;
+use crate::store::keys::StorageKey;
 
 /// Remove objects that no row of the index names, and erase what was deleted or replaced.
 ///
@@ -18,8 +20,13 @@ use crate::error::Result;
 /// its bytes are erased. A server does all this by itself every hour (`store.sweep_interval`).
 ///
 /// A process that stores has a lease that it renews. When it is killed, its lease runs out after an hour at most. A sweep
-/// takes such leases and removes the objects begun under them that never became instances. Servers may run meanwhile, and
-/// objects under leases that are held are left alone, as is everything that was not stored as an instance.
+/// takes such leases and removes the objects begun under them that never became instances; a server by itself only when
+/// `store.undo_window` has passed too. Servers may run meanwhile, and objects under leases that are held are left alone, as is
+/// everything that was not stored as an instance.
+///
+/// An index that was restored from a backup does not know what was stored since. Where an object shows this, nothing is removed,
+/// and `isocenter reindex` is named, which makes the rows that are missing. It cannot be seen when all that is missing was stored
+/// in the hour after the backup: so run `isocenter reindex` after restoring one.
 ///
 /// With --full all objects are compared with the index, and those that are under no lease any more and named by no row are
 /// removed too. The index has the last word: with one that is older than the objects (restored from a backup), or one of
@@ -34,7 +41,7 @@ use crate::error::Result;
   isocenter sweep --full --dry-run --data-dir /srv/dicom
   isocenter sweep --database-url postgres://me@db/isocenter --storage-url s3://bucket/prefix
 
-Exit status: 0 all well, 1 something could not be removed, 2 usage or settings.")]
+Exit status: 0 all well, 1 something could not be removed or the index is older than the objects, 2 usage or settings.")]
 pub(super) struct SweepArgs {
     #[command(flatten)]
     places: Places,
@@ -55,7 +62,7 @@ pub(super) fn run(args: &SweepArgs) -> Result<Outcome> {
 }
 
 async fn report(opened: &Opened, args: &SweepArgs) -> Result<Outcome> {
-    let options = SweepOptions { full: args.full, dry_run: args.dry_run };
+    let options = SweepOptions { full: args.full, dry_run: args.dry_run, grace: Duration::ZERO };
     let mut report = Report { dry_run: args.dry_run, ..Report::default() };
     let mut listing = Listing::begin(Watch::new("objects looked at", None), args.json, "objects");
     let before = erase::before(opened.config.store.undo_window);
@@ -80,10 +87,10 @@ async fn report(opened: &Opened, args: &SweepArgs) -> Result<Outcome> {
         }
     })
     .await;
-    let leases = swept.as_ref().ok().copied();
-    listing.end(&report.to_text(leases), &report.to_json(leases));
-    swept?;
-    Ok(if report.failed == 0 { Outcome::Done } else { Outcome::SomeFailed })
+    let told = swept.as_ref().ok();
+    listing.end(&report.to_text(told), &report.to_json(told));
+    let swept = swept?;
+    Ok(if report.failed == 0 && swept.newer.is_none() { Outcome::Done } else { Outcome::SomeFailed })
 }
 
 fn line(stray: &Stray, dry_run: bool) -> String {
@@ -131,8 +138,8 @@ impl Report {
         }
     }
 
-    /// `leases` says how many were swept, if the sweep came to its end.
-    fn to_text(&self, leases: Option<u64>) -> String {
+    /// `swept` says how the sweep came out, if it came to its end.
+    fn to_text(&self, swept: Option<&Swept>) -> String {
         let what = if self.dry_run { "would be removed" } else { "removed" };
         let mut text = format!(
             "{} looked at, {} {what} ({})",
@@ -147,23 +154,30 @@ impl Report {
         if self.failed > 0 {
             let _ = write!(text, ", {} could not be removed", HumanCount(self.failed));
         }
-        let _ = match leases {
-            Some(leases) => write!(text, "; {} had run out", many(leases, "lease", "leases")),
+        let _ = match swept {
+            Some(Swept { newer: Some(key), .. }) => write!(
+                text,
+                "; nothing without a row is removed, as the index is older than the objects, which `{}` shows: \
+                 run `isocenter reindex`, then sweep again",
+                key.as_str()
+            ),
+            Some(swept) => write!(text, "; {} had run out", many(swept.leases, "lease", "leases")),
             None => write!(text, "; the sweep did not come to its end, run it again"),
         };
         text
     }
 
-    fn to_json(&self, leases: Option<u64>) -> Map<String, Value> {
+    fn to_json(&self, swept: Option<&Swept>) -> Map<String, Value> {
         let fields = [
             ("looked_at", json!(self.looked)),
             ("removed", json!(self.removed)),
             ("bytes", json!(self.bytes)),
             ("erased", json!(self.erased)),
             ("failed", json!(self.failed)),
-            ("leases", json!(leases)),
+            ("leases", json!(swept.map(|swept| swept.leases))),
+            ("newer_than_index", json!(swept.and_then(|swept| swept.newer.as_ref()).map(StorageKey::as_str))),
             ("dry_run", json!(self.dry_run)),
-            ("complete", json!(leases.is_some())),
+            ("complete", json!(swept.is_some())),
         ];
         fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::TryStreamExt as _;
 use isocenter::config::{DatabaseUrl, StorageSettings, StorageUrl};
@@ -31,6 +31,9 @@ impl BackEnds {
 
 /// How long a server may take to remove what an interrupted request left.
 const CLEANED: Duration = Duration::from_mins(1);
+/// The tables of the index, what others refer to first.
+const TABLES: [&str; 8] =
+    ["studies", "metadata_dictionaries", "series", "deletions", "instances", "frame_blocks", "leases", "lapsed_leases"];
 /// Below what the objects lie in the bucket.
 const PREFIX: &str = "tests";
 /// How the folder names what it notes beside an object.
@@ -94,6 +97,14 @@ impl TestServer {
         let (database, _) = self.shared.as_ref().expect("the back ends are shared");
         let DatabaseUrl::Postgres(url) = &database.url else { panic!("a shared index is in PostgreSQL") };
         url.expose().to_owned()
+    }
+
+    /// The URL of the index.
+    pub fn database_url(&self) -> DatabaseUrl {
+        match &self.shared {
+            None => DatabaseUrl::Sqlite(self.data().join("index.sqlite3")),
+            Some((database, _)) => database.url.clone(),
+        }
     }
 
     /// Waits until it says that it can work.
@@ -227,14 +238,16 @@ impl TestServer {
 
     /// Ends the time of all leases, past the server.
     pub async fn lets_leases_run_out(&self) {
-        const RUN_OUT: &str = "update leases set expires_at = 0";
+        // not long ago: what was stored under them was stored before
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+        let run_out = format!("update leases set expires_at = {now}");
         if !self.is_apart() {
-            return self.index().await.execute(RUN_OUT).await;
+            return self.index().await.execute(&run_out).await;
         }
         let script = "import sqlite3, sys; sqlite3.connect(sys.argv[1], isolation_level=None).execute(sys.argv[2])";
         let mut command = Command::new("nsenter");
         command.arg(format!("--mount=/proc/{}/ns/mnt", self.pid())).args(["python3", "-c", script]);
-        let done = command.arg(self.data().join("index.sqlite3")).arg(RUN_OUT).output().unwrap();
+        let done = command.arg(self.data().join("index.sqlite3")).arg(run_out).output().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
 
@@ -284,6 +297,37 @@ impl TestServer {
             }
             Some((database, _)) => database.execute("drop schema public cascade; create schema public").await,
         }
+    }
+
+    /// Keeps a copy of the index, as a backup does.
+    pub async fn save_index(&self) {
+        let mut index = self.index().await;
+        if self.shared.is_none() {
+            return index.execute(&format!("vacuum into '{}'", self.saved().display())).await;
+        }
+        index.execute("create schema saved").await;
+        for table in TABLES {
+            index.execute(&format!("create table saved.{table} as table public.{table}")).await;
+        }
+    }
+
+    /// Kills the process and puts the copy in the place of its index.
+    pub async fn restore_index(&mut self) {
+        self.binary.kill();
+        if self.shared.is_none() {
+            self.lose_index().await;
+            std::fs::copy(self.saved(), self.data().join("index.sqlite3")).unwrap();
+            return;
+        }
+        let mut index = self.index().await;
+        index.execute(&format!("truncate {} cascade", TABLES.join(", "))).await;
+        for table in TABLES {
+            index.execute(&format!("insert into {table} select * from saved.{table}")).await;
+        }
+    }
+
+    fn saved(&self) -> PathBuf {
+        self.folder.path().join("saved.sqlite3")
     }
 
     /// Kills the process and starts another in its place.

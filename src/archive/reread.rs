@@ -1,0 +1,40 @@
+//! Reading an object again that was stored before: its digest, its size and its header.
+
+use futures_util::TryStreamExt as _;
+
+use crate::archive::digest::Digest;
+use crate::dicom::header::{HeaderLimits, HeaderReader};
+use crate::error::Result;
+use crate::store::ObjectStorage;
+use crate::store::keys::StorageKey;
+
+/// What an object is.
+pub(super) struct Reread {
+    /// BLAKE3 of its bytes.
+    pub(super) digest: [u8; 32],
+    /// How many those are.
+    pub(super) size: u64,
+    /// Its header, or in words why it has none.
+    pub(super) header: std::result::Result<HeaderReader, String>,
+}
+
+/// Reads all of an object.
+///
+/// # Errors
+/// The store does not hand it out.
+pub(super) async fn reread(store: &ObjectStorage, key: &StorageKey, limits: HeaderLimits) -> Result<Reread> {
+    let mut header = HeaderReader::new(limits);
+    let mut digest = Digest::new();
+    let mut size = 0_u64;
+    let mut refused = None;
+    let mut bytes = store.read(key).await?;
+    while let Some(piece) = bytes.try_next().await? {
+        size = size.saturating_add(piece.len() as u64);
+        digest.update(&piece);
+        if refused.is_none() {
+            refused = header.push(&piece).err();
+        }
+    }
+    let header = refused.map_or(Ok(header), |error| Err(error.to_string()));
+    Ok(Reread { digest: digest.finish(), size, header })
+}
