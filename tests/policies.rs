@@ -15,6 +15,7 @@ use crate::verify::is_clean;
 
 on_both_stacks!(
     a_different_instance_under_a_known_uid_is_treated_as_the_settings_say,
+    what_is_ignored_is_answered_with_what_stays_only_in_the_same_series,
     older_versions_stay_readable_by_their_number,
     a_replacement_may_lie_in_another_study_and_the_counters_follow,
     a_replaced_instance_shows_its_new_attributes_everywhere,
@@ -82,6 +83,20 @@ async fn a_different_instance_under_a_known_uid_is_treated_as_the_settings_say(m
     let both = server.store(&[ct(5), ct(6)]).await;
     assert_eq!(told(&both), (202, vec![], vec![0x0111]));
     assert!(server.read(PATH, ANY).await.body == ct(5));
+    // nor when others lie between them, so many that the first is committed when the second comes
+    let others = (0..70).map(|n| Elements::ct("1.2.1", "1.2.1.1", &format!("1.2.4.{n}")).part10(Syntax::Explicit));
+    let many: Vec<Vec<u8>> = std::iter::once(ct(7)).chain(others).chain([ct(8)]).collect();
+    assert_eq!(told(&server.store(&many).await), (202, vec![], vec![0x0111]));
+    assert!(server.read(PATH, ANY).await.body == ct(7));
+}
+
+async fn what_is_ignored_is_answered_with_what_stays_only_in_the_same_series(mut server: TestServer) {
+    assert_eq!(server.store(&[ct(0)]).await.status, 200);
+    server.restart_with(&[(DUPLICATES, "ignore")]).await;
+    let elsewhere = Elements::ct("1.2.1", "1.2.9", "1.2.1.1.1").part10(Syntax::Explicit);
+    let answer = server.store(&[elsewhere]).await;
+    assert_eq!(told(&answer), (409, vec![], vec![0x0111]), "no URL of the answer could be read");
+    assert!(server.read(PATH, ANY).await.body == ct(0));
 }
 
 async fn older_versions_stay_readable_by_their_number(mut server: TestServer) {

@@ -5,6 +5,7 @@
 //! request before its commit leaves objects that no row names, which their guards remove at once, or a later sweep
 //! does, by the lease of the process, when that is gone too.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,6 +22,7 @@ use crate::archive::outcome::{InstanceOutcome, Refusal};
 use crate::archive::policy::Policy;
 use crate::catalogue::{Catalogue, NewInstance};
 use crate::clock::{self, Rising};
+use crate::config::Duplicates;
 use crate::dicom::coerce::Coercer;
 use crate::dicom::header::HeaderReader;
 use crate::dicom::reasons::FailureReason;
@@ -79,6 +81,7 @@ impl Ingest {
             batch: Vec::new(),
             batch_bytes: 0,
             batch_metadata: 0,
+            came: HashMap::new(),
         })
     }
 
@@ -100,6 +103,8 @@ pub struct Ingestion {
     batch: Vec<(usize, Prepared)>,
     batch_bytes: u64,
     batch_metadata: usize,
+    /// The received digest of each UID that came, where a later content takes the place of an earlier one.
+    came: HashMap<InstanceUid, [u8; 32]>,
 }
 
 /// What becomes of the bytes of an instance after it was refused.
@@ -149,7 +154,7 @@ impl Ingestion {
         S: Stream<Item = Result<Bytes>> + Unpin,
     {
         let part = self.outcomes.len();
-        match self.receive(body, rest).await? {
+        match self.receive(body, rest).await?.and_then(|prepared| self.is_meant(prepared)) {
             Ok(prepared) => {
                 self.outcomes.push(None);
                 self.batch_bytes += prepared.row.size;
@@ -166,6 +171,22 @@ impl Ingestion {
             self.flush().await;
         }
         Ok(())
+    }
+
+    /// Refuses a second content under one UID, whatever batch the first is in: nobody can tell which of two is meant.
+    fn is_meant(&mut self, prepared: Prepared) -> Result<Prepared, Refusal> {
+        let NewInstance { entry, received_digest, .. } = &prepared.row;
+        let replaces = matches!(self.shared.policy.rules.duplicates, Duplicates::Replace | Duplicates::Versions);
+        if !replaces || self.came.entry(entry.key.instance.clone()).or_insert(*received_digest) == received_digest {
+            return Ok(prepared);
+        }
+        Err(Refusal {
+            sop_class: Some(entry.sop_class.to_string()),
+            sop_instance: Some(entry.key.instance.to_string()),
+            reason: FailureReason::DuplicateInstance,
+            comment: "another instance of the request has this UID".to_owned(),
+            transient: false,
+        })
     }
 
     /// Largest instance in bytes.

@@ -209,10 +209,11 @@ impl Known {
     }
 
     fn is(&self, new: &NewInstance) -> bool {
-        let key = &new.entry.key;
-        self.study == key.study.as_str()
-            && self.series == key.series.as_str()
-            && self.received_digest == new.received_digest
+        self.is_at(&new.entry.key) && self.received_digest == new.received_digest
+    }
+
+    fn is_at(&self, key: &InstanceKey) -> bool {
+        self.study == key.study.as_str() && self.series == key.series.as_str()
     }
 }
 
@@ -284,8 +285,9 @@ impl<'a> Judge<'a> {
                 _ if known.is(&one.new) => return Ok(Inserted::Identical),
                 _ if lost => return Ok(Inserted::Different),
                 Duplicates::Replace if older => return Ok(Inserted::Older),
-                Duplicates::Reject => return Ok(Inserted::Different),
-                Duplicates::Ignore => return Ok(Inserted::Ignored),
+                // its answer names the instance that stays, which is then the one that was sent
+                Duplicates::Ignore if known.is_at(key) => return Ok(Inserted::Ignored),
+                Duplicates::Reject | Duplicates::Ignore => return Ok(Inserted::Different),
                 Duplicates::Replace => Hidden::Replaced,
                 Duplicates::Versions => Hidden::Kept,
             };
