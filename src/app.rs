@@ -132,17 +132,48 @@ impl App {
     }
 
     async fn tidy(&self) -> Result<()> {
-        let mut erased = 0_u64;
+        let (mut erased, mut removed, mut failed) = (0_u64, 0_u64, 0_u64);
         let before = erase::before(self.config.store.undo_window);
-        erase::erase(&self.catalogue, &self.store, before, |one| erased += u64::from(one.failure.is_none())).await?;
-        let mut removed = 0_u64;
-        let options = SweepOptions { full: false, dry_run: false };
-        let told = |event| removed += u64::from(matches!(event, Event::Stray(Stray { failure: None, .. })));
-        sweep::sweep(&self.catalogue, &self.store, options, told).await?;
-        if erased + removed > 0 {
+        let ended = erase::erase(&self.catalogue, &self.store, before, |one| match one.failure {
+            None => erased += 1,
+            Some(_) => failed += 1,
+        });
+        let mut ended = ended.await;
+        if ended.is_ok() {
+            let options = SweepOptions { full: false, dry_run: false };
+            let told = |event| match event {
+                Event::Stray(Stray { failure: None, .. }) => removed += 1,
+                Event::Stray(Stray { key, failure: Some(error), .. }) => {
+                    failed += 1;
+                    tracing::warn!(key = key.as_str(), ?error, "an object without a row cannot be removed");
+                }
+                Event::Looked(_) => {}
+            };
+            ended = sweep::sweep(&self.catalogue, &self.store, options, told).await.map(drop);
+        }
+        if failed > 0 {
+            tracing::warn!(erased, removed, failed, "the archive was swept, but some objects could not be removed");
+        } else if erased + removed > 0 {
             tracing::info!(erased, removed, "the archive was swept");
         }
-        Ok(())
+        ended
+    }
+
+    /// Runs work on the runtime of the pools, and to its end even when whoever asked for it goes away.
+    ///
+    /// # Errors
+    /// That of the work, or that it ended without a result.
+    pub async fn to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        self.runtime.spawn(work).await.unwrap_or_else(|error| {
+            Err(if error.is_cancelled() {
+                Error::unavailable("the server is shutting down", error)
+            } else {
+                Error::internal("the work of a request panicked").caused_by(error)
+            })
+        })
     }
 
     /// Closes what has to be closed, after the last request.

@@ -15,7 +15,8 @@ use crate::error::Result;
 ///
 /// Every object that no row names is read, compared with its digest, and gets its rows; instances that have rows are passed over.
 /// So a run that was cut off is continued by the next one, and an index that is older than the objects is brought up to date.
-/// What was deleted stays deleted. Without an index one is made. Servers may run meanwhile; they find what is indexed already.
+/// What was deleted stays deleted, but for what an index older than the delete has rows of. Without an index one is made.
+/// Servers may run meanwhile; they find what is indexed already.
 ///
 /// Of several contents under one SOP Instance UID that are not known to be deleted, the setting `store.duplicates` tells which
 /// one counts: with `reject` and `ignore` the first that was received, with `replace` and `versions` the last.
