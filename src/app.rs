@@ -132,25 +132,49 @@ impl App {
     }
 
     async fn tidy(&self) -> Result<()> {
-        let mut erased = 0_u64;
+        let (mut erased, mut removed, mut failed) = (0_u64, 0_u64, 0_u64);
         let before = erase::before(self.config.store.undo_window);
-        erase::erase(&self.catalogue, &self.store, before, |one| erased += u64::from(one.failure.is_none())).await?;
-        let mut removed = 0_u64;
-        // nobody looks on: whoever restored an old index has time to have it made anew
-        let options = SweepOptions { full: false, dry_run: false, grace: self.config.store.undo_window };
-        let told = |event| removed += u64::from(matches!(event, Event::Stray(Stray { failure: None, .. })));
-        let swept = sweep::sweep(&self.catalogue, &self.store, options, told).await?;
-        if let Some(key) = swept.newer {
-            tracing::error!(
-                key = key.as_str(),
-                "the index is older than the objects, as when it was restored from a backup, so nothing was swept; \
-                 `isocenter reindex` brings it up to date"
-            );
+        let ended = erase::erase(&self.catalogue, &self.store, before, |one| match one.failure {
+            None => erased += 1,
+            Some(_) => failed += 1,
+        });
+        let mut ended = ended.await;
+        if ended.is_ok() {
+            // nobody looks on: whoever restored an old index has time to have it made anew
+            let options = SweepOptions { full: false, dry_run: false, grace: self.config.store.undo_window };
+            let told = |event| match event {
+                Event::Stray(Stray { failure: None, .. }) => removed += 1,
+                Event::Stray(Stray { key, failure: Some(error), .. }) => {
+                    failed += 1;
+                    tracing::warn!(key = key.as_str(), ?error, "an object without a row cannot be removed");
+                }
+                Event::Looked(_) => {}
+            };
+            ended = sweep::sweep(&self.catalogue, &self.store, options, told).await.map(tell_of_newer);
         }
-        if erased + removed > 0 {
+        if failed > 0 {
+            tracing::warn!(erased, removed, failed, "the archive was swept, but some objects could not be removed");
+        } else if erased + removed > 0 {
             tracing::info!(erased, removed, "the archive was swept");
         }
-        Ok(())
+        ended
+    }
+
+    /// Runs work on the runtime of the pools, and to its end even when whoever asked for it goes away.
+    ///
+    /// # Errors
+    /// That of the work, or that it ended without a result.
+    pub async fn to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        self.runtime.spawn(work).await.unwrap_or_else(|error| {
+            Err(if error.is_cancelled() {
+                Error::unavailable("the server is shutting down", error)
+            } else {
+                Error::internal("the work of a request panicked").caused_by(error)
+            })
+        })
     }
 
     /// Closes what has to be closed, after the last request.
@@ -190,4 +214,15 @@ fn make_durably(folder: &Path) -> io::Result<()> {
         File::open(parent)?.sync_all()?;
     }
     Ok(())
+}
+
+/// Says so where a sweep found that it must not remove anything.
+fn tell_of_newer(swept: sweep::Swept) {
+    if let Some(key) = swept.newer {
+        tracing::error!(
+            key = key.as_str(),
+            "the index is older than the objects, as when it was restored from a backup, so nothing was swept; \
+             `isocenter reindex` brings it up to date"
+        );
+    }
 }

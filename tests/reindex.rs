@@ -13,6 +13,9 @@ use crate::verify::{is_clean, put, report};
 on_both_stacks!(
     a_lost_index_is_made_anew_and_answers_as_before,
     what_was_deleted_stays_deleted_and_can_still_be_taken_back,
+    a_delete_that_never_came_about_hides_nothing,
+    what_was_deleted_long_ago_can_still_be_taken_back,
+    a_delete_that_an_older_index_does_not_know_hides_what_has_no_row,
     of_several_contents_the_settings_tell_which_one_counts,
     a_run_that_was_cut_off_is_continued,
     what_is_damaged_is_named_and_gets_no_row,
@@ -133,6 +136,77 @@ async fn what_was_deleted_stays_deleted_and_can_still_be_taken_back(mut server: 
     is_clean(&server).await;
 }
 
+/// Writes what tells of a deletion of a series long ago, as a delete does before it changes any row.
+async fn tell_of_a_deletion(server: &TestServer, study: &str, series: &str) {
+    let keys: Vec<String> = server.keys().await;
+    let prefix = format!("studies/{study}/{series}/");
+    let objects: Vec<&String> = keys.iter().filter(|key| key.starts_with(&prefix)).collect();
+    assert_eq!(objects.len(), 6);
+    let told = serde_json::json!({
+        "study": study, "series": series, "at": 0, "who": "http 192.0.2.1", "reason": "", "objects": objects,
+    });
+    let key = StorageKey::deletion(uuid::Uuid::now_v7());
+    put(&server.storage().await, &key, told.to_string().into_bytes()).await;
+}
+
+async fn a_delete_that_never_came_about_hides_nothing(mut server: TestServer) {
+    assert_eq!(server.store(&files()).await.status, 200);
+    // rows that came by storing and rows that came by a reindex, which is followed by two more
+    for times in 0..3 {
+        if times == 1 {
+            server.lose_index().await;
+            assert_eq!(reindex(&server).await.0, 0);
+            server.restart().await;
+            let output = server.run(&["restore", "1.2.1.1"]).await;
+            assert!(String::from_utf8_lossy(&output.stdout).contains("6 instances restored"));
+        }
+        if times < 2 {
+            tell_of_a_deletion(&server, "1.2.1", "1.2.1.1").await;
+        }
+        let (status, report) = reindex(&server).await;
+        assert_eq!((status, &report["known"]), (0, &24.into()), "{report}");
+        assert_eq!(server.instances_counted().await, 24);
+        assert_eq!(server.index().await.query("select 'row' from instances where hidden = 0").await.len(), 24);
+    }
+    is_clean(&server).await;
+}
+
+async fn what_was_deleted_long_ago_can_still_be_taken_back(mut server: TestServer) {
+    assert_eq!(server.store(&files()).await.status, 200);
+    tell_of_a_deletion(&server, "1.2.2", "1.2.2.1").await;
+    server.lose_index().await;
+    let (status, found) = reindex(&server).await;
+    assert_eq!((status, &found["indexed"], &found["deleted"]), (0, &18.into(), &6.into()), "{found}");
+    // the time for that begins now
+    let (status, swept) = report(&server.run(&["sweep", "--json"]).await);
+    assert_eq!((status, &swept["erased"]), (0, &0.into()), "{swept}");
+    let output = server.run(&["restore", "1.2.2.1"]).await;
+    assert!(String::from_utf8_lossy(&output.stdout).contains("6 instances restored"));
+    server.restart().await;
+    assert_eq!(server.search("/studies/1.2.2/series/1.2.2.1/instances").await.len(), 6);
+    is_clean(&server).await;
+}
+
+async fn a_delete_that_an_older_index_does_not_know_hides_what_has_no_row(server: TestServer) {
+    assert_eq!(server.store(&files()).await.status, 200);
+    tell_of_a_deletion(&server, "1.2.2", "1.2.2.1").await;
+    let mut index = server.index().await;
+    for text in [
+        "delete from instances where sop_instance_uid in ('1.2.2.1.1', '1.2.2.1.2')",
+        "update series set instance_count = 4 where series_uid = '1.2.2.1'",
+        "update studies set instance_count = 10 where study_uid = '1.2.2'",
+        // a server that stored them is there no more
+        "delete from leases",
+    ] {
+        index.execute(text).await;
+    }
+    let (status, found) = reindex(&server).await;
+    assert_eq!((status, &found["known"], &found["deleted"]), (0, &22.into(), &2.into()), "{found}");
+    assert_eq!(server.search("/studies/1.2.2/series/1.2.2.1/instances").await.len(), 4);
+    assert_eq!(server.instances_counted().await, 22);
+    is_clean(&server).await;
+}
+
 async fn of_several_contents_the_settings_tell_which_one_counts(mut server: TestServer) {
     const PATH: &str = "/studies/1.2.1/series/1.2.1.1/instances/1.2.1.1.1";
     server.restart_with(&[("ISOCENTER_STORE_DUPLICATES", "versions")]).await;
@@ -167,7 +241,6 @@ async fn a_run_that_was_cut_off_is_continued(mut server: TestServer) {
         "delete from series where series_uid = '1.2.1.2'",
         "update studies set series_count = 1, instance_count = 6 where study_uid = '1.2.1'",
         "update instances set hidden = 0, deletion_id = null where hidden = 1",
-        "delete from deletions",
         "update series set instance_count = 6 where series_uid = '1.2.2.1'",
         "update studies set series_count = 2, instance_count = 12 where study_uid = '1.2.2'",
     ] {

@@ -1,14 +1,15 @@
 //! Deleting and taking back: what is deleted is hidden at once and erased later ([`crate::archive::erase`]).
 //!
 //! Before the rows change, an object tells of the deletion (`deletions/{id}.json`) with the keys of all objects that it hides, so
-//! that an index that is rebuilt from the objects does not bring back what was deleted. When the deletion is taken back, that
-//! object goes first. Cut off in between, the rows have the last word, and the sweep removes the object that no row knows.
+//! that an index that is rebuilt from the objects does not bring back what was deleted. When a deletion is taken back, another
+//! object tells of what stays deleted, and the first one goes after the rows have changed. Cut off in between, the rows have the
+//! last word: an object of which they know nothing hides nothing that has rows, and the sweep removes it.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::catalogue::{Catalogue, Deletion, Hid, Restored};
+use crate::catalogue::{Catalogue, Deletion, Hid, NotInserted, Restored};
 use crate::clock;
 use crate::dicom::uid::{InstanceKey, InstanceUid, Scope, SeriesUid, StudyUid};
 use crate::error::{Error, ErrorKind, Result};
@@ -39,19 +40,14 @@ pub async fn delete(catalogue: &Catalogue, store: &ObjectStorage, scope: &Scope,
             reason: text(why),
         };
         let objects = named.iter().map(|one| one.location.clone()).collect();
-        let told = store.put(&StorageKey::deletion(deletion.id), Told::of(&deletion, objects).to_bytes()?).await?;
+        tell(store, &deletion, objects).await?;
         match catalogue.hide(&deletion, &named).await {
             Ok(Hid::Instances(instances)) => {
-                told.keep();
                 tracing::info!(deletion = %deletion.id, instances, "deleted");
                 return Ok(instances);
             }
-            Ok(Hid::Changed) => told.remove().await?,
-            Err(error) => {
-                // it may have come about: the sweep finds out
-                told.keep();
-                return Err(error);
-            }
+            Ok(Hid::Changed) => untell(store, deletion.id).await,
+            Err(failure) => return Err(failed(store, Some(deletion.id), failure).await),
         }
     }
     Err(Error::unavailable("others store there at the same time; try again", "the instances changed at every look"))
@@ -61,14 +57,54 @@ pub async fn delete(catalogue: &Catalogue, store: &ObjectStorage, scope: &Scope,
 ///
 /// # Errors
 /// Index or store is unavailable.
-pub async fn restore(catalogue: &Catalogue, store: &ObjectStorage, deletion: Uuid) -> Result<Restored> {
-    if catalogue.restorable(deletion).await? == 0 {
-        return Ok(Restored::default());
+pub async fn restore(catalogue: &Catalogue, store: &ObjectStorage, deletion: &Deletion) -> Result<Restored> {
+    for _ in 0..LOOKS {
+        let found = catalogue.restorable(deletion.id).await?;
+        if found.instances == 0 {
+            return Ok(Restored { instances: 0, taken: found.taken });
+        }
+        let rest = (!found.staying.is_empty()).then(|| Deletion { id: Uuid::now_v7(), ..deletion.clone() });
+        if let Some(rest) = &rest {
+            tell(store, rest, found.staying.iter().cloned().collect()).await?;
+        }
+        let rest = rest.map(|rest| rest.id);
+        match catalogue.restore(deletion.id, &deletion.scope, &found.staying, rest).await {
+            Ok(Some(restored)) => {
+                untell(store, deletion.id).await;
+                tracing::info!(deletion = %deletion.id, instances = restored.instances, "restored");
+                return Ok(restored);
+            }
+            Ok(None) => {
+                if let Some(rest) = rest {
+                    untell(store, rest).await;
+                }
+            }
+            Err(failure) => return Err(failed(store, rest, failure).await),
+        }
     }
-    store.remove(&StorageKey::deletion(deletion)).await?;
-    let restored = catalogue.restore(deletion).await?;
-    tracing::info!(%deletion, instances = restored.instances, "restored");
-    Ok(restored)
+    Err(Error::unavailable("others store there at the same time; try again", "the instances changed at every look"))
+}
+
+/// Writes what tells of a deletion. It stays whatever becomes of this task: only who knows that no row is hidden by it removes it.
+async fn tell(store: &ObjectStorage, deletion: &Deletion, objects: Vec<String>) -> Result<()> {
+    let told = Told::of(deletion, objects).to_bytes()?;
+    store.put(&StorageKey::deletion(deletion.id), told).await?.keep();
+    Ok(())
+}
+
+/// Removes what tells of a deletion that is none. Left over, it does no harm while the index is there.
+async fn untell(store: &ObjectStorage, deletion: Uuid) {
+    if let Err(error) = store.remove(&StorageKey::deletion(deletion)).await {
+        tracing::warn!(%deletion, ?error, "what tells of a deletion that is none is left to a full sweep");
+    }
+}
+
+/// After a failure: what tells of the deletion goes, unless it may have come about.
+async fn failed(store: &ObjectStorage, told: Option<Uuid>, failure: NotInserted) -> Error {
+    if let (Some(told), false) = (told, matches!(failure, NotInserted::InDoubt(_))) {
+        untell(store, told).await;
+    }
+    failure.into_error()
 }
 
 /// Why nothing is to be seen of a scope: it was never there, or it was deleted.

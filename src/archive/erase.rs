@@ -37,35 +37,55 @@ pub fn before(undo_window: Duration) -> i64 {
 /// Erases the instances that were hidden before a time, in milliseconds since 1970-01-01 UTC.
 ///
 /// # Errors
-/// The index is unavailable. Objects that could not be removed are told of, and end the run: the next one tries again.
+/// Index or store is unavailable. Objects that could not be removed are told of and passed over: the next run tries again.
 pub async fn erase(
     catalogue: &Catalogue,
     store: &ObjectStorage,
     hidden_before: i64,
     mut tell: impl FnMut(&Erased),
 ) -> Result<()> {
+    let mut after = None;
     loop {
-        let batch = catalogue.take_erasable(hidden_before, BATCH).await?;
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let remove = |one: Deletable| async move {
-            let key = StorageKey::from_index(one.location);
-            let failure = store.remove(&key).await.err();
-            (one.id, Erased { key, failure })
-        };
-        let mut removals = pin!(stream::iter(batch).map(remove).buffer_unordered(REMOVALS));
-        let (mut gone, mut failed) = (Vec::new(), false);
-        while let Some((id, erased)) = removals.next().await {
-            match &erased.failure {
-                None => gone.push(id),
-                Some(_) => failed = true,
-            }
-            tell(&erased);
-        }
-        catalogue.forget_instances(&gone).await?;
-        if failed {
-            return Ok(());
-        }
+        let left = catalogue.taken_erasable(after, BATCH).await?;
+        let Some(last) = left.last() else { break };
+        after = Some(last.id);
+        remove(catalogue, store, left, &mut tell).await?;
     }
+    loop {
+        let due = catalogue.take_erasable(hidden_before, BATCH).await?;
+        if due.is_empty() {
+            return Ok(());
+        }
+        remove(catalogue, store, due, &mut tell).await?;
+    }
+}
+
+/// Removes the objects of a batch, then the rows of those that are gone.
+async fn remove(
+    catalogue: &Catalogue,
+    store: &ObjectStorage,
+    batch: Vec<Deletable>,
+    tell: &mut impl FnMut(&Erased),
+) -> Result<()> {
+    let remove = |one: Deletable| async move {
+        let key = StorageKey::from_index(one.location);
+        let failure = store.remove(&key).await.err();
+        (one.id, Erased { key, failure })
+    };
+    let mut removals = pin!(stream::iter(batch).map(remove).buffer_unordered(REMOVALS));
+    let mut gone = Vec::new();
+    while let Some((id, erased)) = removals.next().await {
+        match &erased.failure {
+            None => gone.push(id),
+            Some(error) => {
+                tracing::warn!(key = erased.key.as_str(), ?error, "an object that is to be erased cannot be removed");
+            }
+        }
+        tell(&erased);
+    }
+    if gone.is_empty() {
+        // one after the other fails while the store is away: that ends the run
+        store.probe().await?;
+    }
+    catalogue.forget_instances(&gone).await
 }

@@ -110,7 +110,14 @@ struct Read {
 }
 
 /// Which deletion hid an object, by its key.
-type HiddenBy = HashMap<String, Arc<Deletion>>;
+type HiddenBy = HashMap<String, Arc<Hider>>;
+
+/// A deletion of which an object tells.
+struct Hider {
+    deletion: Deletion,
+    /// The index knows it.
+    known: bool,
+}
 
 impl Reindex {
     /// Prepares to read so many objects at once.
@@ -181,7 +188,7 @@ impl Reindex {
         Ok(())
     }
 
-    /// The deletions that objects tell of; the index knows them afterwards.
+    /// The deletions that objects tell of; the index knows them afterwards, but for those that it has rows against.
     async fn deletions(&self) -> Result<HiddenBy> {
         let Shared { store, catalogue, .. } = &*self.shared;
         let mut hidden = HiddenBy::new();
@@ -198,10 +205,17 @@ impl Reindex {
                 let key = StorageKey::from_index(object.clone());
                 key.instance_object().map(|of| (of.instance.instance, object.clone()))
             };
-            // those of a run that was cut off may have rows and be visible
-            catalogue.adopt(&deletion, &told.objects.iter().filter_map(named).collect::<Vec<_>>()).await?;
-            let deletion = Arc::new(deletion);
-            hidden.extend(told.objects.into_iter().map(|object| (object, Arc::clone(&deletion))));
+            let objects = told.objects.iter().filter_map(named).collect::<Vec<_>>();
+            // rows of a run that was cut off may still be visible
+            let known = catalogue.adopt(&deletion, &objects, SOURCE).await?;
+            if !known {
+                tracing::warn!(
+                    key = key.as_str(),
+                    "the index knows nothing of a deletion of instances that it has; they stay"
+                );
+            }
+            let hider = Arc::new(Hider { deletion, known });
+            hidden.extend(told.objects.into_iter().map(|object| (object, Arc::clone(&hider))));
         }
         Ok(hidden)
     }
@@ -292,30 +306,34 @@ impl Reindex {
             return Ok(());
         }
         let catalogue = &self.shared.catalogue;
+        for hider in read.iter().filter_map(|one| hidden.get(one.candidate.key.as_str())).filter(|hider| !hider.known) {
+            // known before there are rows, so that the next run hides them when this one is cut off in between
+            catalogue.hide_again(&hider.deletion, &[]).await?;
+        }
         let (objects, rows): (Vec<_>, Vec<_>) =
             read.into_iter().map(|one| ((one.candidate, one.without_receipt), one.row)).unzip();
         let inserted = catalogue.insert_instances(lease.id, self.rules, rows, catalogue.announce()).await;
         let inserted = inserted.map_err(NotInserted::into_error)?;
-        let mut gone: HashMap<Uuid, (Arc<Deletion>, Vec<_>)> = HashMap::new();
+        let mut gone: HashMap<Uuid, (Arc<Hider>, Vec<_>)> = HashMap::new();
         for ((candidate, without_receipt), inserted) in objects.into_iter().zip(inserted) {
-            let deletion = hidden.get(candidate.key.as_str());
+            let hider = hidden.get(candidate.key.as_str());
             let fate = match inserted {
                 Inserted::New(_) | Inserted::Replaced(_) | Inserted::Below => {
-                    Fate::Indexed { hidden: deletion.is_some(), without_receipt }
+                    Fate::Indexed { hidden: hider.is_some(), without_receipt }
                 }
                 Inserted::Identical => Fate::LeftOver,
                 Inserted::Older => Fate::Superseded,
                 Inserted::Different | Inserted::Ignored | Inserted::OtherPatient => Fate::Different,
             };
-            if let (Fate::Indexed { .. }, Some(deletion)) = (&fate, deletion) {
-                let of_deletion = gone.entry(deletion.id).or_insert_with(|| (Arc::clone(deletion), Vec::new()));
+            if let (Fate::Indexed { .. }, Some(hider)) = (&fate, hider) {
+                let of_deletion = gone.entry(hider.deletion.id).or_insert_with(|| (Arc::clone(hider), Vec::new()));
                 let uid = candidate.object.instance.instance.clone();
                 of_deletion.1.push((uid, candidate.key.as_str().to_owned()));
             }
             tell(Reindexed { key: candidate.key, bytes: candidate.bytes, fate });
         }
-        for (deletion, objects) in gone.into_values() {
-            catalogue.adopt(&deletion, &objects).await?;
+        for (hider, objects) in gone.into_values() {
+            catalogue.hide_again(&hider.deletion, &objects).await?;
         }
         Ok(())
     }

@@ -3,11 +3,13 @@
 //! Rows are locked in the order in which storing locks them: the study, its series, its instances. A study and its series keep
 //! their rows, with a count of none, so that what is taken back finds its place.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use uuid::Uuid;
 
+use super::database::Database;
 use super::dialect::Dialect;
+use super::failure::Raced;
 use super::hidden::{Hidden, recount_series, recount_study};
 use super::insert::NotInserted;
 use super::instances::InstanceId;
@@ -51,48 +53,59 @@ pub enum Hid {
     Changed,
 }
 
-/// How taking back came out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Restored {
-    /// Instances that can be seen again, older versions included.
-    pub instances: u64,
-    /// Instances that stay deleted, because others were stored under their UIDs since.
-    pub taken: u64,
-}
-
 impl Catalogue {
     /// The instances that a deletion of this scope would hide, older versions included.
     ///
     /// # Errors
     /// `Unavailable` when the database is.
     pub async fn deletable(&self, scope: &Scope) -> Result<Vec<Deletable>> {
-        let rows = self.database().read_all(in_scope(scope, "i.id, i.location")).await?;
-        rows.iter().map(deletable).collect()
+        let mut found = Vec::new();
+        for statement in in_scope(scope, "i.id, i.location") {
+            let rows = self.database().read_all(statement).await?;
+            found.extend(rows.iter().map(deletable).collect::<Result<Vec<_>>>()?);
+        }
+        Ok(found)
     }
 
     /// Hides the instances of a scope, if they are those named. On `Ok` it is durable, and whoever asks from now on does not
     /// see them.
     ///
     /// # Errors
-    /// `Unavailable` when the database is; it may have come about.
-    pub async fn hide(&self, deletion: &Deletion, named: &[Deletable]) -> Result<Hid> {
+    /// `InDoubt` when it may have come about, else nothing changed.
+    pub async fn hide(&self, deletion: &Deletion, named: &[Deletable]) -> Result<Hid, NotInserted> {
         let (deletion, named) = (deletion.clone(), named.iter().map(|one| one.id).collect::<BTreeSet<_>>());
-        self.transact(move |transaction| {
+        self.attempt(move |transaction| {
             let (deletion, named) = (deletion.clone(), named.clone());
             Box::pin(async move { hide(transaction, &deletion, &named).await })
         })
         .await
     }
 
-    /// Makes a deletion known again that an index has lost, and hides those instances whose objects it hid.
+    /// Makes a deletion known that an index has lost; whether it is known now.
+    ///
+    /// An index that does not know it although rows name its objects has the last word: the deletion never came about or was
+    /// taken back. One that knows it hides those of its objects' rows that came from `source`, as they were to be hidden next.
     ///
     /// # Errors
     /// `Unavailable` when the database is.
-    pub async fn adopt(&self, deletion: &Deletion, objects: &[(InstanceUid, String)]) -> Result<u64> {
+    pub async fn adopt(&self, deletion: &Deletion, objects: &[(InstanceUid, String)], source: &str) -> Result<bool> {
+        let (deletion, objects, source) = (deletion.clone(), objects.to_vec(), source.to_owned());
+        self.transact(move |transaction| {
+            let (deletion, objects, source) = (deletion.clone(), objects.clone(), source.clone());
+            Box::pin(async move { adopt(transaction, &deletion, objects, &source).await })
+        })
+        .await
+    }
+
+    /// Hides instances that got their rows just now by a deletion that hid their objects before, and makes that known.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is.
+    pub async fn hide_again(&self, deletion: &Deletion, objects: &[(InstanceUid, String)]) -> Result<()> {
         let (deletion, objects) = (deletion.clone(), objects.to_vec());
         self.transact(move |transaction| {
             let (deletion, objects) = (deletion.clone(), objects.clone());
-            Box::pin(async move { adopt(transaction, &deletion, objects).await })
+            Box::pin(async move { hide_again(transaction, &deletion, objects).await })
         })
         .await
     }
@@ -137,51 +150,45 @@ impl Catalogue {
         Ok(self.database().read_optional(statement).await?.is_some())
     }
 
-    /// How many instances of a deletion could be taken back.
-    ///
-    /// # Errors
-    /// `Unavailable` when the database is.
-    pub async fn restorable(&self, deletion: Uuid) -> Result<u64> {
-        let count = Statement::new(
-            "select count(*) from instances i join deletions d on d.id = i.deletion_id where i.hidden = 1 and d.uuid = $1",
-        );
-        self.database().read_optional(count.with(deletion.to_string())).await?.map_or(Ok(0), |row| row.count(0))
-    }
-
-    /// Takes a deletion back, as far as its instances are not erased or stored anew.
-    ///
-    /// # Errors
-    /// `Unavailable` when the database is; it may have come about.
-    pub async fn restore(&self, deletion: Uuid) -> Result<Restored> {
-        self.transact(move |transaction| Box::pin(async move { restore(transaction, deletion).await })).await
-    }
-
     /// Runs what a transaction does, and again when another process was faster; commits if it says so.
     pub(super) async fn transact<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: for<'a> Fn(&'a mut Transaction) -> Work<'a, T> + Send + Sync + 'static,
     {
-        const TRIES: u32 = 8;
+        self.attempt(work).await.map_err(NotInserted::into_error)
+    }
+
+    /// The same, and tells failures after which nothing changed from those after which nobody knows.
+    pub(super) async fn attempt<T, F>(&self, work: F) -> Result<T, NotInserted>
+    where
+        T: Send + 'static,
+        F: for<'a> Fn(&'a mut Transaction) -> Work<'a, T> + Send + Sync + 'static,
+    {
         let database = self.database().clone();
-        let run = async move {
-            let mut tries = 1;
-            loop {
-                let mut transaction = database.begin().await?;
-                let done = match work(&mut transaction).await {
-                    Ok((true, value)) => {
-                        transaction.commit_with(Vec::new()).await.map_err(NotInserted::into_error).map(|()| value)
-                    }
-                    Ok((false, value)) => return Ok(value),
-                    Err(error) => Err(error),
-                };
-                match done {
-                    Err(error) if tries < TRIES && super::failure::is_conflict(&error) => tries += 1,
-                    done => return done,
-                }
-            }
+        // the task ends without an answer when the server does
+        let run = async move { Ok(attempt(&database, work).await) };
+        self.database().spawn(run).await.map_err(NotInserted::InDoubt)?
+    }
+}
+
+async fn attempt<T, F>(database: &Database, work: F) -> Result<T, NotInserted>
+where
+    F: for<'a> Fn(&'a mut Transaction) -> Work<'a, T> + Send + Sync,
+{
+    const TRIES: u32 = 8;
+    let mut tries = 1;
+    loop {
+        let mut transaction = database.begin().await?;
+        let done = match work(&mut transaction).await {
+            Ok((true, value)) => transaction.commit_with(Vec::new()).await.map(|()| value),
+            Ok((false, value)) => return Ok(value),
+            Err(error) => Err(NotInserted::Failed(error)),
         };
-        self.database().spawn(run).await
+        match done {
+            Err(NotInserted::Failed(error)) if tries < TRIES && super::failure::is_conflict(&error) => tries += 1,
+            done => return done,
+        }
     }
 }
 
@@ -189,77 +196,121 @@ impl Catalogue {
 pub(super) type Work<'a, T> = std::pin::Pin<Box<dyn Future<Output = Result<(bool, T)>> + Send + 'a>>;
 
 async fn hide(transaction: &mut Transaction, deletion: &Deletion, named: &BTreeSet<InstanceId>) -> Result<(bool, Hid)> {
-    let dialect = transaction.dialect();
-    lock(transaction, &deletion.scope).await?;
-    let rows = transaction.fetch_each(vec![in_scope(&deletion.scope, "i.id, i.series_id, i.study_id")]).await?;
-    let mut series = BTreeSet::new();
-    let mut studies = BTreeSet::new();
-    let mut found = BTreeSet::new();
-    for row in rows.iter().flatten() {
-        found.insert(InstanceId(row.integer(0)?));
-        series.insert(row.integer(1)?);
-        studies.insert(row.integer(2)?);
-    }
-    if found != *named {
+    lock(transaction, &deletion.scope, Vec::new()).await?;
+    let rows = transaction.fetch_each(in_scope(&deletion.scope, "i.id, i.series_id, i.study_id, i.hidden")).await?;
+    let rows = rows.iter().flatten().map(place).collect::<Result<Vec<_>>>()?;
+    if rows.iter().map(|row| InstanceId(row.id)).collect::<BTreeSet<_>>() != *named {
         return Ok((false, Hid::Changed));
     }
-    let inserted = transaction.fetch_each(vec![insert(deletion)]).await?;
-    let id =
-        inserted.iter().flatten().next().ok_or_else(|| Error::internal("an insert returned no row"))?.integer(0)?;
-    let mut statements = vec![hide_rows(dialect, deletion.at, id, found.iter().map(|id| id.0).collect())];
-    statements.extend(recounts(dialect, &series, &studies));
-    transaction.fetch_each(statements).await?;
-    Ok((true, Hid::Instances(found.len() as u64)))
+    let id = make_known(transaction, deletion).await?;
+    hide_rows(transaction, deletion.at, id, &rows).await?;
+    Ok((true, Hid::Instances(rows.len() as u64)))
 }
 
 async fn adopt(
     transaction: &mut Transaction,
     deletion: &Deletion,
     objects: Vec<(InstanceUid, String)>,
-) -> Result<(bool, u64)> {
-    let dialect = transaction.dialect();
-    lock(transaction, &deletion.scope).await?;
-    let known = Statement::new("select id from deletions where uuid = $1").with(deletion.id.to_string());
-    let known = transaction.fetch_each(vec![known]).await?;
-    let id = match known.iter().flatten().next() {
-        Some(row) => row.integer(0)?,
-        None => match transaction.fetch_each(vec![insert(deletion)]).await?.iter().flatten().next() {
-            Some(row) => row.integer(0)?,
-            None => return Err(Error::internal("an insert returned no row")),
-        },
-    };
-    let (uids, locations): (Vec<String>, BTreeSet<String>) =
-        objects.into_iter().map(|(uid, location)| (uid.to_string(), location)).unzip();
-    let rows = Statement::new(format!(
-        "select id, series_id, study_id, location from instances where partition_id = $1 and sop_instance_uid {} \
-         and hidden in (0, 3)",
-        dialect.any(2)
-    ));
-    let rows = transaction.fetch_each(vec![rows.with(MAIN_PARTITION).with(uids)]).await?;
-    let (mut ids, mut series, mut studies) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
-    for row in rows.iter().flatten() {
-        if locations.contains(row.text(3)?) {
-            ids.push(row.integer(0)?);
-            series.insert(row.integer(1)?);
-            studies.insert(row.integer(2)?);
+    source: &str,
+) -> Result<(bool, bool)> {
+    let rows = named(transaction, objects).await?;
+    let Some(id) = known(transaction, deletion).await? else {
+        if rows.is_empty() {
+            make_known(transaction, deletion).await?;
         }
-    }
-    let hidden = ids.len() as u64;
-    let mut statements = vec![hide_rows(dialect, deletion.at, id, ids)];
-    statements.extend(recounts(dialect, &series, &studies));
-    transaction.fetch_each(statements).await?;
-    Ok((true, hidden))
+        return Ok((rows.is_empty(), rows.is_empty()));
+    };
+    let left: Vec<Place> = rows.into_iter().filter(|(of, _)| of == source).map(|(_, place)| place).collect();
+    hide_adopted(transaction, deletion, id, left).await?;
+    Ok((true, true))
 }
 
-fn hide_rows(dialect: Dialect, at: i64, deletion: i64, rows: Vec<i64>) -> Statement {
-    Statement::new(format!(
-        "update instances set hidden = $1, hidden_at = $2, deletion_id = $3 where id {} and hidden in (0, 3)",
+async fn hide_again(
+    transaction: &mut Transaction,
+    deletion: &Deletion,
+    objects: Vec<(InstanceUid, String)>,
+) -> Result<(bool, ())> {
+    let id = match known(transaction, deletion).await? {
+        Some(id) => id,
+        None => make_known(transaction, deletion).await?,
+    };
+    let rows = named(transaction, objects).await?.into_iter().map(|(_, place)| place).collect();
+    hide_adopted(transaction, deletion, id, rows).await?;
+    Ok((true, ()))
+}
+
+/// Hides those that a deletion hides and that are not hidden, for as long as if it had been deleted now: who has made an index
+/// anew must have the time to take it back.
+async fn hide_adopted(transaction: &mut Transaction, deletion: &Deletion, id: i64, mut rows: Vec<Place>) -> Result<()> {
+    rows.retain(|row| row.hidden == Hidden::No.code() || row.hidden == Hidden::Kept.code());
+    lock(transaction, &deletion.scope, rows.iter().map(|row| row.study).collect()).await?;
+    hide_rows(transaction, clock::unix_millis(), id, &rows).await
+}
+
+/// A row of an instance and where it belongs.
+struct Place {
+    id: i64,
+    series: i64,
+    study: i64,
+    hidden: i64,
+}
+
+fn place(row: &Row) -> Result<Place> {
+    Ok(Place { id: row.integer(0)?, series: row.integer(1)?, study: row.integer(2)?, hidden: row.integer(3)? })
+}
+
+/// The rows that name these objects, hidden ones included, and where each came from.
+async fn named(transaction: &mut Transaction, objects: Vec<(InstanceUid, String)>) -> Result<Vec<(String, Place)>> {
+    let (uids, locations): (Vec<String>, BTreeSet<String>) =
+        objects.into_iter().map(|(uid, location)| (uid.to_string(), location)).unzip();
+    let any = transaction.dialect().any(2);
+    // visible and hidden rows have an index each
+    let halves = ["hidden = 0", "hidden <> 0"].map(|half| {
+        let text = format!(
+            "select id, series_id, study_id, hidden, location, source from instances \
+             where partition_id = $1 and sop_instance_uid {any} and {half}"
+        );
+        Statement::new(text).with(MAIN_PARTITION).with(uids.clone())
+    });
+    let mut found = Vec::new();
+    for row in transaction.fetch_each(halves.into()).await?.iter().flatten() {
+        if locations.contains(row.text(4)?) {
+            found.push((row.text(5)?.to_owned(), place(row)?));
+        }
+    }
+    Ok(found)
+}
+
+/// The row of a deletion, if there is one.
+async fn known(transaction: &mut Transaction, deletion: &Deletion) -> Result<Option<i64>> {
+    let find = Statement::new("select id from deletions where uuid = $1").with(deletion.id.to_string());
+    transaction.fetch_each(vec![find]).await?.iter().flatten().next().map(|row| row.integer(0)).transpose()
+}
+
+async fn make_known(transaction: &mut Transaction, deletion: &Deletion) -> Result<i64> {
+    let inserted = transaction.fetch_each(vec![insert(deletion)]).await?;
+    inserted.iter().flatten().next().ok_or_else(|| Error::internal("an insert returned no row"))?.integer(0)
+}
+
+/// Hides rows, all of them or none, and counts anew where one could be seen.
+async fn hide_rows(transaction: &mut Transaction, at: i64, deletion: i64, rows: &[Place]) -> Result<()> {
+    let dialect = transaction.dialect();
+    let hide = Statement::new(format!(
+        "update instances set hidden = $1, hidden_at = $2, deletion_id = $3 where id {} and hidden in (0, 3) returning id",
         dialect.any(4)
     ))
     .with(Hidden::Deleted.code())
     .with(at)
     .with(deletion)
-    .with(rows)
+    .with(rows.iter().map(|row| row.id).collect::<Vec<_>>());
+    let hidden = transaction.fetch_each(vec![hide]).await?;
+    if hidden.iter().flatten().count() != rows.len() {
+        return Err(Raced::error());
+    }
+    // an older version is not counted, and may be of a study that is not locked
+    let seen = || rows.iter().filter(|row| row.hidden == Hidden::No.code());
+    let (series, studies) = (seen().map(|row| row.series).collect(), seen().map(|row| row.study).collect());
+    transaction.fetch_each(recounts(dialect, &series, &studies)).await.map(drop)
 }
 
 fn insert(deletion: &Deletion) -> Statement {
@@ -278,90 +329,31 @@ fn insert(deletion: &Deletion) -> Statement {
     .with(deletion.reason.replace('\0', ""))
 }
 
-fn recounts(dialect: Dialect, series: &BTreeSet<i64>, studies: &BTreeSet<i64>) -> Vec<Statement> {
+pub(super) fn recounts(dialect: Dialect, series: &BTreeSet<i64>, studies: &BTreeSet<i64>) -> Vec<Statement> {
     let now = clock::unix_millis();
     let series = series.iter().map(|series| recount_series(*series, now));
     series.chain(studies.iter().map(|study| recount_study(dialect, *study, now))).collect()
 }
 
-/// Holds up whoever stores into the study of a scope.
-async fn lock(transaction: &mut Transaction, scope: &Scope) -> Result<()> {
+/// Holds up whoever stores into the study of a scope, or into these.
+pub(super) async fn lock(transaction: &mut Transaction, scope: &Scope, also: Vec<i64>) -> Result<()> {
     if transaction.dialect() == Dialect::Postgres {
-        let study = Statement::new("select id from studies where partition_id = $1 and study_uid = $2 for update")
-            .with(MAIN_PARTITION)
-            .with(scope.study().as_str());
-        let series = Statement::new(
-            "select s.id from series s join studies t on t.id = s.study_id \
-             where t.partition_id = $1 and t.study_uid = $2 order by s.series_uid for update of s",
-        )
-        .with(MAIN_PARTITION)
-        .with(scope.study().as_str());
-        transaction.fetch_each(vec![study, series]).await?;
+        let those = "where (t.partition_id = $1 and t.study_uid = $2) or t.id = any($3)";
+        let study = format!("select t.id from studies t {those} order by t.study_uid for update");
+        let series = format!(
+            "select s.id from series s join studies t on t.id = s.study_id {those} \
+             order by t.study_uid, s.series_uid for update of s"
+        );
+        let statement =
+            |text| Statement::new(text).with(MAIN_PARTITION).with(scope.study().as_str()).with(also.clone());
+        transaction.fetch_each([study, series].map(statement).into()).await?;
     }
     Ok(())
 }
 
-/// An instance of a deletion that is to be taken back.
-struct Lost {
-    id: i64,
-    uid: String,
-    series: i64,
-    study: i64,
-}
-
-async fn restore(transaction: &mut Transaction, deletion_id: Uuid) -> Result<(bool, Restored)> {
-    let dialect = transaction.dialect();
-    let find = Statement::new(format!("select {DELETION}, id from deletions where uuid = $1"));
-    let found = transaction.fetch_each(vec![find.with(deletion_id.to_string())]).await?;
-    let Some(row) = found.iter().flatten().next() else { return Ok((false, Restored::default())) };
-    let (deletion, id) = (deletion(row)?, row.integer(7)?);
-    lock(transaction, &deletion.scope).await?;
-    let lost = Statement::new(
-        "select id, sop_instance_uid, series_id, study_id from instances \
-         where deletion_id = $1 and hidden = 1 order by sop_instance_uid, version desc, received_at desc",
-    );
-    let seen = Statement::new(
-        "select i.sop_instance_uid from instances d join instances i on i.partition_id = d.partition_id \
-         and i.sop_instance_uid = d.sop_instance_uid and i.hidden = 0 where d.deletion_id = $1",
-    );
-    let rows = transaction.fetch_each(vec![lost.with(id), seen.with(id)]).await?;
-    let [lost, seen] = rows.as_slice() else { return Err(Error::internal("two statements had other answers")) };
-    let seen = seen.iter().map(|row| row.text(0)).collect::<Result<BTreeSet<_>>>()?;
-    let lost = lost.iter().map(self::lost).collect::<Result<Vec<_>>>()?;
-    let (taken, back): (Vec<_>, Vec<_>) = lost.into_iter().partition(|one| seen.contains(one.uid.as_str()));
-    // the newest version of each comes first
-    let mut of_uid: HashMap<&str, Hidden> = HashMap::new();
-    let mut states: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
-    for one in &back {
-        let state = *of_uid.entry(&one.uid).and_modify(|state| *state = Hidden::Kept).or_insert(Hidden::No);
-        states.entry(state.code()).or_default().push(one.id);
-    }
-    let mut statements = Vec::new();
-    for (state, ids) in states {
-        let text = format!(
-            "update instances set hidden = $1, hidden_at = null, deletion_id = null where id {}",
-            dialect.any(2)
-        );
-        statements.push(Statement::new(text).with(state).with(ids));
-    }
-    let series = back.iter().map(|one| one.series).collect();
-    let studies = back.iter().map(|one| one.study).collect();
-    statements.extend(recounts(dialect, &series, &studies));
-    if taken.is_empty() {
-        let forget = "delete from deletions where id = $1 and not exists \
-                      (select 1 from instances where deletion_id = deletions.id)";
-        statements.push(Statement::new(forget).with(id));
-    }
-    transaction.fetch_each(statements).await?;
-    Ok((true, Restored { instances: back.len() as u64, taken: taken.len() as u64 }))
-}
-
-fn lost(row: &Row) -> Result<Lost> {
-    Ok(Lost { id: row.integer(0)?, uid: row.text(1)?.to_owned(), series: row.integer(2)?, study: row.integer(3)? })
-}
-
-/// The rows of a scope that a deletion hides.
-fn in_scope(scope: &Scope, columns: &str) -> Statement {
+/// The rows of a scope that a deletion hides. With an instance go its older versions, wherever they lie: one that was sent again
+/// under another study left the first one there.
+fn in_scope(scope: &Scope, columns: &str) -> Vec<Statement> {
     let (series, instance) = parts(scope);
     let mut statement = Statement::new(format!(
         "select {columns} from instances i join series s on s.id = i.series_id join studies t on t.id = i.study_id \
@@ -375,7 +367,19 @@ fn in_scope(scope: &Scope, columns: &str) -> Statement {
     if let Some(instance) = instance {
         statement.push(" and i.sop_instance_uid = ").push_bind(instance.as_str());
     }
-    statement
+    let mut statements = vec![statement];
+    if let Scope::Instance(key) = scope {
+        let elsewhere = Statement::new(format!(
+            "select {columns} from instances v join series s on s.id = v.series_id join studies t on t.id = v.study_id \
+             join instances i on i.partition_id = v.partition_id and i.sop_instance_uid = v.sop_instance_uid \
+             and i.hidden <> 0 and i.hidden = 3 and i.series_id <> v.series_id \
+             where v.partition_id = $1 and v.sop_instance_uid = $2 and v.hidden = 0 \
+             and t.study_uid = $3 and s.series_uid = $4"
+        ));
+        let elsewhere = elsewhere.with(MAIN_PARTITION).with(key.instance.as_str());
+        statements.push(elsewhere.with(key.study.as_str()).with(key.series.as_str()));
+    }
+    statements
 }
 
 fn parts(scope: &Scope) -> (Option<&SeriesUid>, Option<&InstanceUid>) {

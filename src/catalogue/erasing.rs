@@ -10,18 +10,24 @@ use super::sql::Statement;
 use crate::error::Result;
 
 impl Catalogue {
+    /// Instances that were taken to be erased and are not forgotten, by id after one: those that a run left.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is.
+    pub async fn taken_erasable(&self, after: Option<InstanceId>, most: i64) -> Result<Vec<Deletable>> {
+        let left = Statement::new(
+            "select id, location from instances where hidden <> 0 and hidden = 4 and id > $1 order by id limit $2",
+        );
+        let rows = self.database().read_all(left.with(after.map_or(0, |id| id.0)).with(most)).await?;
+        rows.iter().map(deletable).collect()
+    }
+
     /// Takes hidden instances whose time is over, so that nothing brings them back: their objects are to be erased, and then
-    /// their rows with [`Catalogue::forget_instances`]. Those that were taken before and not forgotten come first.
+    /// their rows with [`Catalogue::forget_instances`].
     ///
     /// # Errors
     /// `Unavailable` when the database is.
     pub async fn take_erasable(&self, hidden_before: i64, most: i64) -> Result<Vec<Deletable>> {
-        let left =
-            Statement::new("select id, location from instances where hidden = 4 order by id limit $1").with(most);
-        let rows = self.database().read_all(left).await?;
-        if !rows.is_empty() {
-            return rows.iter().map(deletable).collect();
-        }
         self.transact(move |transaction| {
             Box::pin(async move {
                 let due = "update instances set hidden = 4 where id in (select id from instances \

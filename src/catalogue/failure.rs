@@ -30,6 +30,12 @@ pub(super) fn is_conflict(error: &Error) -> bool {
     source.downcast_ref::<sqlx::Error>().is_some_and(|error| matches!(meaning(error), Meaning::Conflict))
 }
 
+/// Whether a row that is visible already stands in the way of another.
+pub(super) fn is_unique_violation(error: &Error) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<sqlx::Error>());
+    source.and_then(sqlx::Error::as_database_error).is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+}
+
 /// Whether a batch alone might fare better than in company: not when the database as a whole is away.
 pub(super) fn is_of_the_batch(error: &Error) -> bool {
     match error.kind() {

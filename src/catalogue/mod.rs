@@ -20,6 +20,7 @@ mod leases;
 mod metadata;
 mod migrate;
 mod postgres;
+mod restoring;
 mod rows;
 pub mod search;
 mod search_plan;
@@ -38,12 +39,13 @@ use sqlx::Executor as _;
 use crate::config::{DatabaseSettings, DatabaseUrl};
 use crate::error::Result;
 
-pub use deletions::{Deletable, Deletion, Hid, Restored};
+pub use deletions::{Deletable, Deletion, Hid};
 pub use insert::{Inserted, NewInstance, NotInserted, Occasion, Patient, Rules};
 pub use inspect::{IndexedRow, RowParts, RowRange};
 pub use instances::{InstanceId, InstanceMetadata, InstanceRow};
 pub use leases::{EndedLease, Work, taken_at};
 pub use migrate::Migrated;
+pub use restoring::{Restorable, Restored};
 pub use writer::Coming;
 
 /// The row that the first migration inserts into `partitions`; there are no others until there are tenants.
@@ -92,12 +94,12 @@ impl Catalogue {
         Ok(())
     }
 
-    /// Whether there is any instance.
+    /// Whether there is any instance whose object is there, as far as the index knows.
     ///
     /// # Errors
     /// `Unavailable` when the database is.
     pub async fn holds_instances(&self) -> Result<bool> {
-        let one = sql::Statement::new("select id from instances limit 1");
+        let one = sql::Statement::new("select id from instances where hidden <> 4 limit 1");
         self.0.database.read_optional(one).await.map(|row| row.is_some())
     }
 

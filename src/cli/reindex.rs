@@ -15,8 +15,8 @@ use crate::error::Result;
 ///
 /// Every object that no row names is read, compared with its digest, and gets its rows; instances that have rows are passed over.
 /// So a run that was cut off is continued by the next one, and an index that is older than the objects is brought up to date.
-/// What was deleted stays deleted. Without an index one is made. Servers may run meanwhile; they find what is indexed already.
-/// Sweeps wait: servers skip theirs.
+/// What was deleted stays deleted, but for what an index older than the delete has rows of. Without an index one is made.
+/// Servers may run meanwhile; they find what is indexed already. Sweeps wait: servers skip theirs.
 ///
 /// What lies under a lease that is held is left alone, as a process may be about to make its row, and told of. An index that was
 /// saved less than an hour ago holds leases of processes that are gone: run this again when they have run out.

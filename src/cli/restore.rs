@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
   isocenter restore --list 1.2.840.113619.2.55.3
   isocenter restore --database-url postgres://me@db/isocenter --storage-url s3://bucket/prefix 1.2.3
 
-Exit status: 0 all well, 1 something could not be taken back, 2 usage or settings.")]
+Exit status: 0 all well, 1 of a delete nothing could be taken back, 2 usage or settings.")]
 pub(super) struct RestoreArgs {
     #[command(flatten)]
     places: Places,
@@ -64,21 +64,52 @@ async fn restore(opened: &Opened, args: &RestoreArgs) -> Result<Outcome> {
 
 /// The line about a deletion, and whether all is well.
 async fn take_back(opened: &Opened, uid: &str, deletion: &Deletion, list: bool) -> Result<(String, bool)> {
-    let restorable = opened.catalogue.restorable(deletion.id).await?;
+    let (instances, taken) = if list {
+        let restorable = opened.catalogue.restorable(deletion.id).await?;
+        (restorable.instances, restorable.taken)
+    } else {
+        let restored = delete::restore(&opened.catalogue, &opened.store, deletion).await?;
+        (restored.instances, restored.taken)
+    };
     let when = crate::clock::utc_text(deletion.at);
-    let mut line = format!("{uid}: deleted {when} by {}, ", super::text::printable(&deletion.who));
-    if list || restorable == 0 {
-        let _ = match restorable {
-            0 => writeln!(line, "erased"),
-            instances => writeln!(line, "{} can be taken back", many(instances, "instance", "instances")),
-        };
-        return Ok((line, list || restorable > 0));
+    let who = super::text::printable(&deletion.who);
+    let what = came_out(instances, taken, list);
+    Ok((format!("{uid}: deleted {when} by {who}, {what}\n"), list || instances > 0))
+}
+
+/// How taking back came out or would come out, in words.
+fn came_out(instances: u64, taken: u64, list: bool) -> String {
+    let mut text = match (instances, taken) {
+        (0, 0) => return "erased".to_owned(),
+        (0, _) => {
+            let taken = many(taken, "instance was", "instances were");
+            return format!("nothing can be taken back, as {taken} stored again");
+        }
+        _ => many(instances, "instance", "instances"),
+    };
+    text.push_str(if list { " can be taken back" } else { " restored" });
+    if taken > 0 {
+        let _ = write!(text, ", {} not, as they were stored again", HumanCount(taken));
     }
-    let restored = delete::restore(&opened.catalogue, &opened.store, deletion.id).await?;
-    let _ = write!(line, "{} restored", many(restored.instances, "instance", "instances"));
-    if restored.taken > 0 {
-        let _ = write!(line, ", {} not, as they were stored again", HumanCount(restored.taken));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_stored_again_cannot_be_taken_back() {
+        for (instances, taken, list, text) in [
+            (0, 0, true, "erased"),
+            (0, 1, true, "nothing can be taken back, as 1 instance was stored again"),
+            (0, 2, false, "nothing can be taken back, as 2 instances were stored again"),
+            (1, 0, true, "1 instance can be taken back"),
+            (3, 0, false, "3 instances restored"),
+            (3, 1, false, "3 instances restored, 1 not, as they were stored again"),
+            (3, 1, true, "3 instances can be taken back, 1 not, as they were stored again"),
+        ] {
+            assert_eq!(came_out(instances, taken, list), text);
+        }
     }
-    line.push('\n');
-    Ok((line, true))
 }

@@ -17,7 +17,9 @@ pub async fn delete(request: HttpRequest, app: Data<App>) -> HttpResult {
     let scope = path::scope(&request)?;
     let reason = reason(request.query_string())?;
     let peer = request.peer_addr().map_or_else(|| "unknown".to_owned(), |peer| peer.ip().to_string());
-    delete::delete(&app.catalogue, &app.store, &scope, &format!("http {peer}"), &reason).await?;
+    let (catalogue, store) = (app.catalogue.clone(), app.store.clone());
+    let delete = async move { delete::delete(&catalogue, &store, &scope, &format!("http {peer}"), &reason).await };
+    app.to_its_end(delete).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

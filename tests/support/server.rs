@@ -39,6 +39,15 @@ const PREFIX: &str = "tests";
 /// How the folder names what it notes beside an object.
 const RECEIPTS: &str = "receipts";
 
+/// Waits until something holds.
+pub async fn until(what: &str, holds: impl AsyncFn() -> bool) {
+    let end = Instant::now() + CLEANED;
+    while !holds().await {
+        assert!(Instant::now() < end, "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Runs each function of a suite on a server over each combination of back ends. They are given a running server.
 macro_rules! on_both_stacks {
     ($($test:ident),+ $(,)?) => {

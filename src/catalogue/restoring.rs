@@ -1,0 +1,192 @@
+//! Taking a deletion back: which of its instances can be seen again, and what stays deleted.
+//!
+//! An instance stays deleted when another was stored under its UID since, or when it is being erased.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use uuid::Uuid;
+
+use super::Catalogue;
+use super::deletions::{lock, recounts};
+use super::dialect::Dialect;
+use super::failure::{Raced, is_unique_violation};
+use super::hidden::Hidden;
+use super::insert::NotInserted;
+use super::sql::{Row, Statement};
+use super::transaction::Transaction;
+use crate::dicom::uid::Scope;
+use crate::error::{Error, Result};
+
+/// What is left of a deletion.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restorable {
+    /// Instances that can be taken back, older versions included.
+    pub instances: u64,
+    /// Instances that cannot, because others were stored under their UIDs since.
+    pub taken: u64,
+    /// The storage keys of the objects that stay deleted: of those, and of the ones that are being erased.
+    pub staying: BTreeSet<String>,
+}
+
+/// How taking back came out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Instances that can be seen again, older versions included.
+    pub instances: u64,
+    /// Instances that stay deleted, because others were stored under their UIDs since.
+    pub taken: u64,
+}
+
+impl Catalogue {
+    /// How much of a deletion could be taken back.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is.
+    pub async fn restorable(&self, deletion: Uuid) -> Result<Restorable> {
+        let rows = self.database().read_all(of_deletion(deletion)).await?;
+        let mut restorable = Restorable::default();
+        for one in rows.iter().map(lost) {
+            let one = one?;
+            if one.comes_back() {
+                restorable.instances += 1;
+                continue;
+            }
+            restorable.taken += u64::from(one.hidden == Hidden::Deleted.code());
+            restorable.staying.insert(one.location);
+        }
+        Ok(restorable)
+    }
+
+    /// Takes a deletion back, if these objects are those that stay deleted; none when they are not: nothing changed then. What
+    /// stays deleted is of the deletion `rest` from then on.
+    ///
+    /// # Errors
+    /// `InDoubt` when it may have come about, else nothing changed.
+    pub async fn restore(
+        &self,
+        deletion: Uuid,
+        scope: &Scope,
+        staying: &BTreeSet<String>,
+        rest: Option<Uuid>,
+    ) -> Result<Option<Restored>, NotInserted> {
+        let (scope, staying) = (scope.clone(), staying.clone());
+        self.attempt(move |transaction| {
+            let (scope, staying) = (scope.clone(), staying.clone());
+            Box::pin(async move {
+                let restored = restore(transaction, deletion, &scope, &staying, rest).await;
+                // another was stored under one of the UIDs since they were looked for
+                restored.map_err(|error| if is_unique_violation(&error) { Raced::error() } else { error })
+            })
+        })
+        .await
+    }
+}
+
+/// An instance of a deletion.
+struct Lost {
+    id: i64,
+    uid: String,
+    series: i64,
+    study: i64,
+    location: String,
+    hidden: i64,
+    /// Another can be seen under its UID.
+    taken: bool,
+}
+
+impl Lost {
+    fn comes_back(&self) -> bool {
+        self.hidden == Hidden::Deleted.code() && !self.taken
+    }
+}
+
+fn lost(row: &Row) -> Result<Lost> {
+    Ok(Lost {
+        id: row.integer(0)?,
+        uid: row.text(1)?.to_owned(),
+        series: row.integer(2)?,
+        study: row.integer(3)?,
+        location: row.text(4)?.to_owned(),
+        hidden: row.integer(5)?,
+        taken: row.integer(6)? != 0,
+    })
+}
+
+/// The instances of a deletion that are not erased yet, the newest version of each first.
+fn of_deletion(deletion: Uuid) -> Statement {
+    Statement::new(
+        "select i.id, i.sop_instance_uid, i.series_id, i.study_id, i.location, i.hidden, \
+         cast(case when exists (select 1 from instances v where v.partition_id = i.partition_id \
+         and v.sop_instance_uid = i.sop_instance_uid and v.hidden = 0) then 1 else 0 end as bigint) \
+         from deletions d join instances i on i.deletion_id = d.id where d.uuid = $1 and i.hidden in (1, 4) \
+         order by i.sop_instance_uid, i.version desc, i.received_at desc",
+    )
+    .with(deletion.to_string())
+}
+
+async fn restore(
+    transaction: &mut Transaction,
+    deletion: Uuid,
+    scope: &Scope,
+    staying: &BTreeSet<String>,
+    rest: Option<Uuid>,
+) -> Result<(bool, Option<Restored>)> {
+    hold(transaction, deletion, scope).await?;
+    let rows = transaction.fetch_each(vec![of_deletion(deletion)]).await?;
+    let lost = rows.iter().flatten().map(lost).collect::<Result<Vec<_>>>()?;
+    let (back, stay): (Vec<_>, Vec<_>) = lost.into_iter().partition(Lost::comes_back);
+    let expected = stay.iter().all(|one| staying.contains(&one.location))
+        && back.iter().all(|one| !staying.contains(&one.location));
+    if back.is_empty() || !expected {
+        return Ok((false, None));
+    }
+    show(transaction, &back).await?;
+    let last = match rest {
+        Some(rest) => Statement::new("update deletions set uuid = $1 where uuid = $2").with(rest.to_string()),
+        None => Statement::new("delete from deletions where uuid = $1"),
+    };
+    transaction.fetch_each(vec![last.with(deletion.to_string())]).await?;
+    let taken = stay.iter().filter(|one| one.hidden == Hidden::Deleted.code()).count();
+    Ok((true, Some(Restored { instances: back.len() as u64, taken: taken as u64 })))
+}
+
+/// Holds up whoever stores into the studies of a deletion, and whoever would erase its instances.
+async fn hold(transaction: &mut Transaction, deletion: Uuid, scope: &Scope) -> Result<()> {
+    if transaction.dialect() == Dialect::Sqlite {
+        // who writes has the database for itself
+        return Ok(());
+    }
+    const OF: &str = "from instances i join deletions d on d.id = i.deletion_id where d.uuid = $1 and i.hidden = 1";
+    let studies = Statement::new(format!("select distinct i.study_id {OF}")).with(deletion.to_string());
+    let studies = transaction.fetch_each(vec![studies]).await?;
+    let studies = studies.iter().flatten().map(|row| row.integer(0)).collect::<Result<Vec<_>>>()?;
+    lock(transaction, scope, studies).await?;
+    let instances = Statement::new(format!("select i.id {OF} order by i.id for update of i"));
+    transaction.fetch_each(vec![instances.with(deletion.to_string())]).await.map(drop)
+}
+
+/// Makes rows visible again, the newest version of each instance first, and counts anew.
+async fn show(transaction: &mut Transaction, back: &[Lost]) -> Result<()> {
+    let dialect = transaction.dialect();
+    let mut of_uid: HashMap<&str, Hidden> = HashMap::new();
+    let mut states: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+    for one in back {
+        let state = *of_uid.entry(&one.uid).and_modify(|state| *state = Hidden::Kept).or_insert(Hidden::No);
+        states.entry(state.code()).or_default().push(one.id);
+    }
+    let mut shown = 0;
+    for (state, ids) in states {
+        let text = format!(
+            "update instances set hidden = $1, hidden_at = null, deletion_id = null where id {} and hidden = 1 returning id",
+            dialect.any(2)
+        );
+        let rows = transaction.fetch_each(vec![Statement::new(text).with(state).with(ids)]).await?;
+        shown += rows.iter().flatten().count();
+    }
+    if shown != back.len() {
+        return Err(Error::internal("rows changed while they were locked"));
+    }
+    let series = back.iter().map(|one| one.series).collect();
+    let studies = back.iter().map(|one| one.study).collect();
+    transaction.fetch_each(recounts(dialect, &series, &studies)).await.map(drop)
+}
