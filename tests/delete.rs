@@ -14,6 +14,7 @@ use crate::verify::{is_clean, report};
 on_both_stacks!(
     a_deleted_study_is_gone_everywhere_and_the_rest_is_not,
     series_and_instances_are_deleted_alone_and_the_counters_follow,
+    a_study_is_not_found_by_the_modality_of_a_series_that_was_deleted,
     what_was_deleted_can_be_stored_again_with_other_attributes,
     a_delete_is_taken_back_with_all_that_it_hid,
     what_was_stored_again_since_stays_when_a_delete_is_taken_back,
@@ -116,6 +117,14 @@ async fn series_and_instances_are_deleted_alone_and_the_counters_follow(server: 
     assert_eq!(server.read("/studies/1.2.1/metadata", JSON).await.status, 410);
     assert_eq!(server.instances_counted().await, 1);
     is_clean(&server).await;
+}
+
+async fn a_study_is_not_found_by_the_modality_of_a_series_that_was_deleted(server: TestServer) {
+    fill(&server).await;
+    let found = async |modality| server.search(&format!("/studies?ModalitiesInStudy={modality}")).await.len();
+    assert_eq!((found("MR").await, found("M*").await, found("CT").await), (1, 1, 2));
+    assert_eq!(delete(&server, "/studies/1.2.1/series/1.2.1.2").await, 204);
+    assert_eq!((found("MR").await, found("M*").await, found("CT").await), (0, 0, 2));
 }
 
 async fn what_was_deleted_can_be_stored_again_with_other_attributes(server: TestServer) {
