@@ -19,29 +19,52 @@ const COMPONENTS: [&str; 5] = ["FamilyName", "GivenName", "MiddleName", "NamePre
 /// Writes a data set given as DICOM JSON. What is no attribute in it is left out.
 #[must_use]
 pub fn write(dataset: &Value) -> Vec<u8> {
-    let mut text = HEAD.to_owned();
-    if let Some(dataset) = dataset.as_object() {
-        attributes(&mut text, dataset);
-    }
-    text.push_str("</NativeDicomModel>\n");
-    text.into_bytes()
+    let mut text = String::new();
+    attributes(&mut text, dataset);
+    document(&text)
 }
 
-fn attributes(text: &mut String, dataset: &Map<String, Value>) {
+/// The document of these attributes.
+#[must_use]
+pub fn document(attributes: &str) -> Vec<u8> {
+    [HEAD, attributes, "</NativeDicomModel>\n"].concat().into_bytes()
+}
+
+/// Writes an attribute whose content is written already.
+pub fn attribute(text: &mut String, tag: Tag, vr: &str, content: &str) {
+    open(text, tag, vr, None);
+    text.push_str(content);
+    text.push_str("</DicomAttribute>");
+}
+
+/// Writes an item of a sequence, whose first has the number 1.
+pub fn item(text: &mut String, number: usize, dataset: &Value) {
+    push(text, format_args!("<Item number=\"{number}\">"));
+    attributes(text, dataset);
+    text.push_str("</Item>");
+}
+
+/// Writes the attributes of a data set.
+pub fn attributes(text: &mut String, dataset: &Value) {
+    let Some(dataset) = dataset.as_object() else { return };
     for (name, attribute) in dataset {
         let Ok(number) = u32::from_str_radix(name, 16) else { continue };
         let vr = attribute["vr"].as_str().unwrap_or("UN");
-        push(text, format_args!("<DicomAttribute tag=\"{number:08X}\" vr=\"{}\"", escaped(vr)));
-        let tag = Tag((number >> 16) as u16, (number & 0xffff) as u16);
-        if let Some(entry) = StandardDataDictionary.by_tag(tag).filter(|_| tag.group().is_multiple_of(2)) {
-            push(text, format_args!(" keyword=\"{}\"", entry.alias()));
-        } else if let Some(creator) = creator(dataset, number) {
-            push(text, format_args!(" privateCreator=\"{}\"", escaped(creator)));
-        }
-        text.push('>');
+        open(text, Tag((number >> 16) as u16, (number & 0xffff) as u16), vr, creator(dataset, number));
         content(text, vr, attribute);
         text.push_str("</DicomAttribute>");
     }
+}
+
+fn open(text: &mut String, tag: Tag, vr: &str, creator: Option<&str>) {
+    let (group, element) = (tag.group(), tag.element());
+    push(text, format_args!("<DicomAttribute tag=\"{group:04X}{element:04X}\" vr=\"{}\"", escaped(vr)));
+    if let Some(entry) = StandardDataDictionary.by_tag(tag).filter(|_| group.is_multiple_of(2)) {
+        push(text, format_args!(" keyword=\"{}\"", entry.alias()));
+    } else if let Some(creator) = creator {
+        push(text, format_args!(" privateCreator=\"{}\"", escaped(creator)));
+    }
+    text.push('>');
 }
 
 /// Who reserved the block of a private attribute (PS3.5 7.8.1).
@@ -72,11 +95,7 @@ fn content(text: &mut String, vr: &str, attribute: &Value) {
         match (vr, value) {
             // the numbers tell that one is missing
             (_, Value::Null) => {}
-            ("SQ", item) => {
-                push(text, format_args!("<Item number=\"{number}\">"));
-                item.as_object().into_iter().for_each(|item| attributes(text, item));
-                text.push_str("</Item>");
-            }
+            ("SQ", dataset) => item(text, number, dataset),
             ("PN", name) => person_name(text, number, name),
             (_, Value::String(value)) => {
                 push(text, format_args!("<Value number=\"{number}\">{}</Value>", escaped(value)));
@@ -86,7 +105,7 @@ fn content(text: &mut String, vr: &str, attribute: &Value) {
     }
 }
 
-fn person_name(text: &mut String, number: u32, name: &Value) {
+fn person_name(text: &mut String, number: usize, name: &Value) {
     push(text, format_args!("<PersonName number=\"{number}\">"));
     for group in ["Alphabetic", "Ideographic", "Phonetic"] {
         let Some(value) = name[group].as_str() else { continue };

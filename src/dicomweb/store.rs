@@ -12,7 +12,6 @@ use crate::app::App;
 use crate::archive::ingest::Ingestion;
 use crate::archive::outcome::Refusal;
 use crate::dicom::reasons::FailureReason;
-use crate::dicom::xml;
 use crate::dicomweb::accept::{Accept, DICOM, DICOM_XML, OCTET_STREAM, Resource};
 use crate::dicomweb::store_payload::{self, Form};
 use crate::dicomweb::store_response::store_response;
@@ -41,7 +40,8 @@ pub async fn store(request: HttpRequest, app: Data<App>, body: Body) -> HttpResu
         ingestion.refuse(rest(&error));
     }
     let outcomes = ingestion.finish().await;
-    let answer = store_response(&outcomes, study.as_ref(), &urls::absolute(&request, &app));
+    let form = if representation.media_type == DICOM_XML { Form::Xml } else { Form::Json };
+    let answer = store_response(&outcomes, study.as_ref(), &urls::absolute(&request, &app), form);
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = HttpResponse::build(status);
     if status == StatusCode::SERVICE_UNAVAILABLE {
@@ -50,11 +50,7 @@ pub async fn store(request: HttpRequest, app: Data<App>, body: Body) -> HttpResu
     if let Some(location) = &answer.location {
         response.insert_header((LOCATION, location.as_str())).insert_header((CONTENT_LOCATION, location.as_str()));
     }
-    let body = match representation.media_type.as_str() {
-        DICOM_XML => xml::write(&answer.dataset()),
-        _ => answer.json.into_bytes(),
-    };
-    Ok(response.content_type(representation.content_type()).body(body))
+    Ok(response.content_type(representation.content_type()).body(answer.body))
 }
 
 /// Hands all of the request's payload to the archive.

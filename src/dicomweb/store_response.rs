@@ -3,18 +3,21 @@
 
 use std::fmt::Write as _;
 
+use dicom_dictionary_std::tags;
 use serde_json::{Value, json};
 
 use crate::archive::outcome::{InstanceOutcome, Refusal, Warning};
 use crate::dicom::uid::{InstanceKey, StudyUid};
+use crate::dicom::xml;
+use crate::dicomweb::store_payload::Form;
 
 /// The answer to a storing request.
 #[derive(Debug, PartialEq)]
 pub struct StoreResponse {
     /// HTTP status.
     pub status: u16,
-    /// The data set as DICOM JSON, as text: a tree of a hundred thousand outcomes takes hundreds of megabytes.
-    pub json: String,
+    /// The data set.
+    pub body: Vec<u8>,
     /// The URL of the one study in which something was stored.
     pub location: Option<String>,
 }
@@ -22,8 +25,13 @@ pub struct StoreResponse {
 /// Shapes the answer; `root` is the absolute URL of the DICOMweb service without a slash at its end,
 /// `study` the study of the request's path.
 #[must_use]
-pub fn store_response(outcomes: &[InstanceOutcome], study: Option<&StudyUid>, root: &str) -> StoreResponse {
-    let [mut failed, mut referenced, mut other] = [const { String::new() }; 3];
+pub(super) fn store_response(
+    outcomes: &[InstanceOutcome],
+    study: Option<&StudyUid>,
+    root: &str,
+    form: Form,
+) -> StoreResponse {
+    let [mut failed, mut referenced, mut other] = [const { Items { count: 0, text: String::new() } }; 3];
     let (mut first, mut several) = (study, false);
     for outcome in outcomes {
         match outcome {
@@ -32,47 +40,66 @@ pub fn store_response(outcomes: &[InstanceOutcome], study: Option<&StudyUid>, ro
                 if let Some(original) = original {
                     item["04000561"] = json!({"vr": "SQ", "Value": [original]});
                 }
-                append(&mut referenced, &item);
+                referenced.append(form, &item);
                 several |= *first.get_or_insert(&key.study) != &key.study;
             }
             InstanceOutcome::Refused(refusal) if refusal.sop_instance.is_some() => {
-                append(&mut failed, &refused(refusal));
+                failed.append(form, &refused(refusal));
             }
-            InstanceOutcome::Refused(refusal) => append(&mut other, &failure(refusal)),
+            InstanceOutcome::Refused(refusal) => other.append(form, &failure(refusal)),
         }
     }
-    let status = status(outcomes);
     // Retrieve URL (0008,1190) names the one study that the request was about.
-    let one = first.filter(|_| !several && !referenced.is_empty());
+    let one = first.filter(|_| !several && referenced.count > 0);
     let location = one.map(|study| format!("{root}/studies/{study}"));
-    let mut members = Vec::new();
-    if let Some(location) = &location {
-        members.push(format!("\"00081190\":{}", url(location)));
-    }
-    // All three sequences are type 1C: absent when empty.
-    for (tag, items) in [("00081198", failed), ("00081199", referenced), ("0008119A", other)] {
-        if !items.is_empty() {
-            members.push(format!("\"{tag}\":{{\"vr\":\"SQ\",\"Value\":[{items}]}}"));
+    let body = body(form, location.as_deref(), [failed, referenced, other]);
+    StoreResponse { status: status(outcomes), body, location }
+}
+
+/// Items of a sequence, written one by one: a tree of a hundred thousand takes hundreds of megabytes.
+struct Items {
+    count: usize,
+    text: String,
+}
+
+impl Items {
+    fn append(&mut self, form: Form, item: &Value) {
+        self.count += 1;
+        match form {
+            Form::Xml => xml::item(&mut self.text, self.count, item),
+            Form::Json => {
+                let comma = if self.count > 1 { "," } else { "" };
+                // writing to memory cannot fail
+                let _ = write!(self.text, "{comma}{item}");
+            }
         }
     }
-    StoreResponse { status, json: format!("{{{}}}", members.join(",")), location }
 }
 
-impl StoreResponse {
-    /// The data set as a tree.
-    #[must_use]
-    pub fn dataset(&self) -> Value {
-        serde_json::from_str(&self.json).unwrap_or_default()
+/// The data set; its three sequences are of type 1C: absent when empty.
+fn body(form: Form, location: Option<&str>, sequences: [Items; 3]) -> Vec<u8> {
+    let tags = [tags::FAILED_SOP_SEQUENCE, tags::REFERENCED_SOP_SEQUENCE, tags::OTHER_FAILURES_SEQUENCE];
+    let sequences = tags.into_iter().zip(sequences).filter(|(_, items)| items.count > 0);
+    match form {
+        Form::Json => {
+            let url = location.map(|location| format!("\"00081190\":{}", url(location)));
+            let sequences = sequences.map(|(tag, Items { text, .. })| {
+                format!("\"{:04X}{:04X}\":{{\"vr\":\"SQ\",\"Value\":[{text}]}}", tag.group(), tag.element())
+            });
+            let members: Vec<String> = url.into_iter().chain(sequences).collect();
+            format!("{{{}}}", members.join(",")).into_bytes()
+        }
+        Form::Xml => {
+            let mut text = String::new();
+            if let Some(location) = location {
+                xml::attributes(&mut text, &json!({"00081190": url(location)}));
+            }
+            for (tag, items) in sequences {
+                xml::attribute(&mut text, tag, "SQ", &items.text);
+            }
+            xml::document(&text)
+        }
     }
-}
-
-/// Adds an item to those of a sequence.
-fn append(items: &mut String, item: &Value) {
-    if !items.is_empty() {
-        items.push(',');
-    }
-    // writing to memory cannot fail
-    let _ = write!(items, "{item}");
 }
 
 /// 200 all stored and nothing to be said; 202 some, or with a warning; 409 none, for reasons of their own; 503 none, but it may work later.
@@ -164,6 +191,28 @@ mod tests {
         }
     }
 
+    fn answer(outcomes: &[InstanceOutcome]) -> StoreResponse {
+        store_response(outcomes, None, "http://h/dicom-web", Form::Json)
+    }
+
+    fn dataset(outcomes: &[InstanceOutcome]) -> Value {
+        serde_json::from_slice(&answer(outcomes).body).unwrap()
+    }
+
+    #[test]
+    fn the_data_set_says_the_same_in_xml() {
+        let outcomes = [
+            stored(false),
+            refused(FailureReason::CannotUnderstand, None),
+            warned(),
+            refused(FailureReason::DuplicateInstance, Some("1.2")),
+        ];
+        for outcomes in [&outcomes[..], &outcomes[..1], &outcomes[1..2], &[]] {
+            let answer = store_response(outcomes, None, "http://h/dicom-web", Form::Xml);
+            assert_eq!(String::from_utf8(answer.body), String::from_utf8(xml::write(&dataset(outcomes))));
+        }
+    }
+
     fn refused(reason: FailureReason, sop_instance: Option<&str>) -> InstanceOutcome {
         InstanceOutcome::Refused(Refusal {
             sop_class: None,
@@ -189,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_warning_stands_with_its_instance() {
-        let dataset = store_response(&[warned()], None, "http://h/dicom-web").dataset();
+        let dataset = dataset(&[warned()]);
         let item = &dataset["00081199"]["Value"][0];
         assert_eq!(item["00081196"], json!({"vr": "US", "Value": [0xB000]}));
         assert_eq!(item["00000902"], json!({"vr": "LO", "Value": ["changed: PatientID", "other"]}));
@@ -215,15 +264,15 @@ mod tests {
             (vec![full.clone()], 503),
             (vec![bad, full], 503),
         ] {
-            assert_eq!(store_response(&outcomes, None, "http://h/dicom-web").status, expected, "{outcomes:?}");
+            assert_eq!(answer(&outcomes).status, expected, "{outcomes:?}");
         }
     }
 
     #[test]
     fn the_data_set_has_a_sequence_only_where_it_has_items() {
-        let all_stored = store_response(&[stored(false)], None, "http://h/dicom-web");
+        let all_stored = answer(&[stored(false)]);
         assert_eq!(
-            all_stored.dataset(),
+            dataset(&[stored(false)]),
             json!({
                 "00081190": {"vr": "UR", "Value": ["http://h/dicom-web/studies/1.2"]},
                 "00081199": {"vr": "SQ", "Value": [{
@@ -234,14 +283,14 @@ mod tests {
             })
         );
         assert_eq!(all_stored.location.as_deref(), Some("http://h/dicom-web/studies/1.2"));
-        let again = store_response(&[stored(true)], None, "http://h/dicom-web").dataset();
+        let again = dataset(&[stored(true)]);
         assert_eq!(again["00081199"]["Value"][0]["00000902"]["Value"][0], "already stored");
         let outcomes =
             [refused(FailureReason::DuplicateInstance, Some("1.2")), refused(FailureReason::CannotUnderstand, None)];
-        let nothing_stored = store_response(&outcomes, None, "http://h/dicom-web");
+        let nothing_stored = answer(&outcomes);
         assert_eq!(nothing_stored.location, None);
         assert_eq!(
-            nothing_stored.dataset(),
+            dataset(&outcomes),
             json!({
                 "00081198": {"vr": "SQ", "Value": [{
                     "00000902": {"vr": "LO", "Value": ["why"]},

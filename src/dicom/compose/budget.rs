@@ -37,7 +37,6 @@ impl Budget {
         let Some(parts) = self.left.parts.checked_sub(most.saturating_sub(unused)) else {
             return excess(Excess::RequestParts(self.request.parts));
         };
-        self.left.parts = parts;
         let bytes = bytes_of(dataset, bulk);
         if bytes > self.instance.bytes {
             return excess(Excess::InstanceBytes(self.instance.bytes));
@@ -45,7 +44,7 @@ impl Budget {
         let Some(left) = self.left.bytes.checked_sub(bytes) else {
             return excess(Excess::RequestBytes(self.request.bytes));
         };
-        self.left.bytes = left;
+        self.left = Amount { parts, bytes: left };
         Ok(())
     }
 }
@@ -145,7 +144,7 @@ mod tests {
         let mut budget = Budget::new(INSTANCE, REQUEST);
         for _ in 0..3 {
             assert!(budget.take(&naming(11), &Parts::new(3, 1)).is_err());
-            assert!(budget.take(&naming(10), &Parts::new(1, 11)).is_err());
+            assert!(budget.take(&naming(10), &Parts::new(2, 11)).is_err());
         }
         assert_eq!(budget.left, REQUEST);
     }
