@@ -222,7 +222,7 @@ fn tell_of_newer(swept: sweep::Swept) {
         tracing::error!(
             key = key.as_str(),
             "the index is older than the objects, as when it was restored from a backup, so nothing was swept; \
-             `isocenter reindex` brings it up to date"
+             `isocenter reindex` brings it up to date; if the object is one that it has named and left, `isocenter sweep --full` removes it"
         );
     }
 }

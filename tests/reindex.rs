@@ -23,6 +23,8 @@ on_both_stacks!(
     an_index_from_a_backup_is_brought_up_to_date_and_no_sweep_removes_what_it_lacks,
     an_older_content_never_takes_the_place_of_a_newer_one,
     of_contents_in_several_series_the_last_one_counts,
+    copies_that_a_run_found_needless_are_removed_by_the_next_sweep,
+    what_a_run_left_beside_no_row_is_removed_by_a_full_sweep_only,
 );
 
 const ANY: &str = "application/dicom; transfer-syntax=*";
@@ -447,4 +449,82 @@ async fn of_contents_in_several_series_the_last_one_counts(mut server: TestServe
         assert_eq!(server.instances_counted().await, 2);
         is_clean(&server).await;
     }
+}
+
+/// The key of another attempt to store the instance of a key, under a lease that no index knows.
+fn elsewhere(key: &str, lease: uuid::Uuid) -> StorageKey {
+    let object = StorageKey::from_index(key.to_owned()).instance_object().unwrap();
+    StorageKey::instance(&object.instance, lease, 0)
+}
+
+/// Sweeps: the exit status and how many objects were removed.
+async fn sweep(server: &TestServer, flags: &[&str]) -> (i32, u64) {
+    let (status, swept) = report(&server.run(&[&["sweep", "--json"], flags].concat()).await);
+    (status, swept["removed"].as_u64().unwrap())
+}
+
+async fn copies_that_a_run_found_needless_are_removed_by_the_next_sweep(mut server: TestServer) {
+    assert_eq!(server.store(&files()).await.status, 200);
+    let keys = server.keys().await;
+    let before = answers(&server).await;
+    let storage = server.storage().await;
+    // as it is when a server is killed before it removes what came twice, and the index is lost then
+    let lease = uuid::Uuid::now_v7();
+    for key in &keys[..2] {
+        let original = StorageKey::from_index(key.clone());
+        let object = take(&storage, &original).await;
+        give_back(&storage, &original, object.clone()).await;
+        give_back(&storage, &elsewhere(key, lease), object).await;
+    }
+    server.lose_index().await;
+    let (status, found) = reindex(&server).await;
+    assert_eq!((status, &found["indexed"], &found["left_over"]), (0, &24.into(), &2.into()), "{found}");
+    for (flags, removed) in [(&["--dry-run"][..], 2), (&[], 2), (&[], 0), (&["--full"], 0)] {
+        assert_eq!(sweep(&server, flags).await, (0, removed), "{flags:?}");
+    }
+    assert_eq!(server.keys().await, keys);
+    // an older index knows the lease, but not how long it was renewed
+    let lease = uuid::Uuid::now_v7();
+    let original = StorageKey::from_index(keys[0].clone());
+    let object = take(&storage, &original).await;
+    give_back(&storage, &original, object.clone()).await;
+    give_back(&storage, &elsewhere(&keys[0], lease), object).await;
+    server.index().await.execute(&format!("insert into lapsed_leases (id, lapsed_at) values ('{lease}', 1)")).await;
+    assert_eq!(sweep(&server, &[]).await, (1, 0));
+    let (status, found) = reindex(&server).await;
+    assert_eq!((status, &found["left_over"]), (0, &1.into()), "{found}");
+    assert_eq!(sweep(&server, &[]).await, (0, 1));
+    assert_eq!(server.keys().await, keys);
+    assert!(server.index().await.query("select id from lapsed_leases").await.is_empty());
+    server.restart().await;
+    assert_same(&answers(&server).await, &before);
+    is_clean(&server).await;
+}
+
+async fn what_a_run_left_beside_no_row_is_removed_by_a_full_sweep_only(server: TestServer) {
+    assert_eq!(server.store(&files()).await.status, 200);
+    let keys = server.keys().await;
+    let storage = server.storage().await;
+    // a needless copy and, under the same lease, an object that has not the bytes of its receipt
+    let (lease, lapsed) = (uuid::Uuid::now_v7(), uuid::Uuid::now_v7());
+    let original = StorageKey::from_index(keys[0].clone());
+    let object = take(&storage, &original).await;
+    give_back(&storage, &original, object.clone()).await;
+    give_back(&storage, &elsewhere(&keys[0], lease), object).await;
+    put(&storage, &elsewhere(&keys[1], lease), b"damaged".to_vec()).await;
+    // without another lease that has run out there is nothing to look for
+    let mut index = server.index().await;
+    let run_out = format!("insert into lapsed_leases (id, lapsed_at) values ('{lapsed}', 1)");
+    let output = server.run(&["reindex"]).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("only `isocenter sweep --full` removes it"), "{text}");
+    index.execute(&run_out).await;
+    assert_eq!(sweep(&server, &[]).await, (1, 0));
+    let text = String::from_utf8(server.run(&["sweep"]).await.stdout).unwrap();
+    assert!(text.contains("`isocenter sweep --full`") && text.contains("isocenter reindex"), "{text}");
+    assert_eq!(sweep(&server, &["--full"]).await, (0, 2));
+    assert_eq!(sweep(&server, &[]).await, (0, 0));
+    assert_eq!(server.keys().await, keys);
+    is_clean(&server).await;
 }

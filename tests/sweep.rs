@@ -9,7 +9,7 @@ use isocenter::dicom::uid::{InstanceKey, InstanceUid, SeriesUid, StudyUid};
 use isocenter::store::ObjectStorage;
 use isocenter::store::keys::StorageKey;
 use serde_json::{Value, json};
-use uuid::Uuid;
+use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::support::binary::client;
 use crate::support::database::{Backend, Session, TestDatabase};
@@ -27,6 +27,9 @@ on_both_stacks!(
     a_sweep_that_was_cut_off_is_continued_and_two_at_once_do_no_harm,
     a_sweep_removes_nothing_where_the_index_never_heard_of_the_lease_of_an_object,
     neither_sweep_nor_reindex_runs_beside_the_other,
+    what_is_left_of_a_cut_object_goes_when_the_instance_comes_again,
+    objects_whose_lease_is_gone_stay_while_reindex_may_make_their_rows,
+    what_tells_of_a_deletion_that_never_came_about_goes_with_any_sweep_that_looks,
 );
 
 /// A CT with so many bytes of pixel data.
@@ -35,6 +38,13 @@ fn ct(instance: u32, bytes: usize) -> Vec<u8> {
     Elements::ct("1.2.1", "1.2.1.1", &format!("1.2.1.1.{instance}"))
         .with(0x7fe0, 0x0010, dicom_core::VR::OW, pixels)
         .part10(Syntax::Explicit)
+}
+
+/// An id as it was made three hours and more ago.
+fn long_ago() -> Uuid {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let then = now - Duration::from_hours(3);
+    Uuid::new_v7(Timestamp::from_unix(NoContext, then.as_secs(), then.subsec_nanos()))
 }
 
 /// The key of an object that might have been begun for an instance.
@@ -292,7 +302,7 @@ async fn a_lease_is_left_alone_for_as_long_as_the_sweep_says() {
         let database = TestDatabase::create(backend).await;
         let catalogue = database.open().await;
         let store = ObjectStorage::memory_with(&StorageSettings::default());
-        let lease = Uuid::now_v7();
+        let lease = long_ago();
         put(&store, &key(1, lease, 0), ct(1, 100)).await;
         catalogue.take_lease(lease, Duration::from_hours(1)).await.unwrap();
         database
@@ -305,5 +315,91 @@ async fn a_lease_is_left_alone_for_as_long_as_the_sweep_says() {
             let swept = isocenter::archive::sweep::sweep(&catalogue, &store, options, told).await.unwrap();
             assert_eq!((strays, swept.leases, swept.newer), (removed, removed, None), "{backend:?}: {hours} hours");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reindex_that_was_killed_does_not_hold_up_sweeps_once_its_lease_has_run_out() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let database = TestDatabase::create(backend).await;
+        let catalogue = database.open().await;
+        let store = ObjectStorage::memory_with(&StorageSettings::default());
+        catalogue.take_lease(Work::Reindex.new_lease(), Duration::from_hours(1)).await.unwrap();
+        // one that stored is left alone for the whole time
+        catalogue.take_lease(long_ago(), Duration::from_hours(1)).await.unwrap();
+        let options = SweepOptions { full: false, dry_run: false, grace: Duration::from_hours(7 * 24) };
+        let sweep = async || isocenter::archive::sweep::sweep(&catalogue, &store, options, |_| {}).await;
+        assert!(sweep().await.unwrap_err().to_string().contains("within an hour"), "{backend:?}");
+        database.execute("update leases set expires_at = expires_at - 3600001").await;
+        assert_eq!(sweep().await.unwrap().leases, 0, "{backend:?}");
+        assert!(!catalogue.under_way(Work::Reindex).await.unwrap(), "{backend:?}");
+        assert_eq!(database.query("select id from leases").await.len(), 1, "{backend:?}");
+        assert!(catalogue.lapsed_leases().await.unwrap().is_empty(), "{backend:?}: nothing was stored under it");
+    }
+}
+
+async fn what_is_left_of_a_cut_object_goes_when_the_instance_comes_again(server: TestServer) {
+    let files = [ct(1, 100), ct(2, 100)];
+    assert_eq!(server.store(&files).await.status, 200);
+    let keys = server.keys().await;
+    let storage = server.storage().await;
+    let cut = StorageKey::from_index(keys[0].clone());
+    put(&storage, &cut, files[0][..300].to_vec()).await;
+    assert_eq!(server.store(&files).await.status, 200);
+    assert_eq!(storage.exists(&cut).await.unwrap(), None);
+    let now = server.keys().await;
+    assert!(now.len() == 2 && now.contains(&keys[1]), "{now:?}");
+    assert_eq!(is_clean(&server).await, 2);
+    read_back(&server, 1, &files[0]).await;
+}
+
+async fn objects_whose_lease_is_gone_stay_while_reindex_may_make_their_rows(server: TestServer) {
+    for (number, reindexing) in [(1, false), (2, true)] {
+        let mut lock = server.index().await;
+        let text = match &lock {
+            Session::Sqlite(_) => "begin immediate",
+            Session::Postgres(_) => "begin; lock table leases in access exclusive mode",
+        };
+        // the process has its lease before the lock
+        assert_eq!(server.store(&[ct(10, 100)]).await.status, 200);
+        lock.execute(text).await;
+        let late = [ct(number, 100)];
+        let (answer, ()) = tokio::join!(server.store(&late), async {
+            server.keys_when(2).await;
+            lock.execute("delete from leases").await;
+            if reindexing {
+                let far = "cast(4102444800000 as bigint)";
+                let lease = Work::Reindex.new_lease();
+                let values = format!("values ('{lease}', {far}, 3600000, {far})");
+                lock.execute(&format!("insert into leases (id, started_at, term, expires_at) {values}")).await;
+            }
+            lock.execute("commit").await;
+        });
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        assert_eq!(server.keys().await.len(), if reindexing { 2 } else { 1 });
+        assert_eq!(server.instances_counted().await, 1);
+    }
+}
+
+async fn what_tells_of_a_deletion_that_never_came_about_goes_with_any_sweep_that_looks(server: TestServer) {
+    assert_eq!(server.store(&[ct(1, 100)]).await.status, 200);
+    let storage = server.storage().await;
+    let day = Uuid::new_v7(Timestamp::from_unix(NoContext, 1_700_000_000, 0));
+    let [old, new] = [day, long_ago()].map(StorageKey::deletion);
+    for stray in [false, true] {
+        for key in [&old, &new] {
+            put(&storage, key, b"{}".to_vec()).await;
+        }
+        let lease = Uuid::now_v7();
+        if stray {
+            put(&storage, &key(2, lease, 0), ct(2, 100)).await;
+        }
+        let mut index = server.index().await;
+        index.execute(&format!("insert into lapsed_leases (id, lapsed_at) values ('{lease}', 1)")).await;
+        assert_eq!(sweep(&server, &["--dry-run"]).await.0, u64::from(stray));
+        assert!(storage.exists(&old).await.unwrap().is_some(), "a dry run removes nothing");
+        assert_eq!(sweep(&server, &[]).await.0, u64::from(stray));
+        assert_eq!(storage.exists(&old).await.unwrap(), None);
+        assert!(storage.exists(&new).await.unwrap().is_some(), "its delete may come about still");
     }
 }

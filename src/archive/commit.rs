@@ -1,5 +1,7 @@
 //! A batch of complete instances → durable objects, then rows, then outcomes; and what becomes of the objects that got no row.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -8,10 +10,10 @@ use crate::archive::ingest::{Prepared, Shared};
 use crate::archive::lease::Lease;
 use crate::archive::memory::Share;
 use crate::archive::outcome::{InstanceOutcome, Refusal, Warning};
-use crate::catalogue::{Inserted, NotInserted, Patient};
+use crate::catalogue::{Inserted, NotInserted, Patient, Work};
 use crate::dicom::reasons::{FailureReason, WarningReason};
 use crate::dicom::uid::InstanceKey;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::store::Stored;
 
 /// A part of a batch as its outcome names it.
@@ -81,11 +83,11 @@ pub(super) async fn commit(
     if !matches!(failure, NotInserted::Failed(_)) {
         shared.leases.retire(lease);
     }
-    if matches!(failure, NotInserted::InDoubt(_)) {
+    match failure {
+        NotInserted::Failed(_) => remove(shared, lease, stored).await,
+        NotInserted::LeaseGone => remove_unnamed(shared, lease, &parts, stored).await,
         // rows may name the objects, so they must stay: the sweep removes those that none names when the lease has run out
-        stored.into_iter().for_each(Stored::keep);
-    } else {
-        remove(shared, lease, stored).await;
+        NotInserted::InDoubt(_) => stored.into_iter().for_each(Stored::keep),
     }
     unavailable(parts, &failure.into_error())
 }
@@ -125,6 +127,33 @@ async fn settle(
     }
     remove(shared, lease, losers).await;
     outcomes
+}
+
+/// Removes objects under a lease that is gone, but those that `reindex` has given rows. In doubt they stay.
+async fn remove_unnamed(shared: &Shared, lease: &Lease, parts: &[Part], stored: Vec<Stored>) {
+    match named(shared, parts).await {
+        Ok(Some(named)) => {
+            let (kept, unnamed): (Vec<_>, Vec<_>) =
+                stored.into_iter().partition(|object| named.contains(object.key().as_str()));
+            kept.into_iter().for_each(Stored::keep);
+            remove(shared, lease, unnamed).await;
+        }
+        Ok(None) => stored.into_iter().for_each(Stored::keep),
+        Err(error) => {
+            tracing::warn!(lease = %lease.id, ?error, "objects under a lease that is gone are left to the sweep");
+            stored.into_iter().for_each(Stored::keep);
+        }
+    }
+}
+
+/// The keys that rows of these instances name; none while `reindex` may be about to write more.
+async fn named(shared: &Shared, parts: &[Part]) -> Result<Option<HashSet<String>>> {
+    // asked before the rows: who took the lease holds its own until its rows are written
+    if shared.catalogue.under_way(Work::Reindex).await? {
+        return Ok(None);
+    }
+    let instances = parts.iter().map(|part| part.key.instance.clone()).collect();
+    shared.catalogue.locations_of(&instances).await.map(Some)
 }
 
 /// Removes objects that got no row.

@@ -1,7 +1,8 @@
 //! An instance that is sent again although its row is there: its object may be gone or cut, and then this one takes its place.
 //!
 //! What was sent is the same, but not always what is stored: rules that change attributes note when they did, and may be others by
-//! now. If the objects differ, all of the row is written anew.
+//! now. If the objects differ, all of the row is written anew, and the old one is erased with its object. Otherwise the row names the
+//! new object, and what is left of the old one goes at once, as no row names it any more.
 
 use tokio::runtime::Handle;
 
@@ -40,12 +41,20 @@ pub(super) async fn takes_the_place(shared: &Shared, lease: &Lease, again: &Agai
         // a row that is gone meanwhile was deleted after it was found
         let Some(row) = catalogue.locate(key, None).await? else { return Ok(false) };
         let location = StorageKey::from_index(row.location.clone());
-        if store.exists(&location).await? == Some(row.size) {
+        let there = store.exists(&location).await?;
+        if there == Some(row.size) {
             return Ok(false);
         }
         tracing::error!(key = location.as_str(), "the object of an instance is gone or cut; it was sent again");
         let healed = if (row.size, row.digest) == (size, digest) {
-            catalogue.relocate(key, &row.location, object.key().as_str(), lease.id).await?
+            let relocated = catalogue.relocate(key, &row.location, object.key().as_str(), lease.id).await?;
+            if relocated
+                && there.is_some()
+                && let Err(error) = store.remove(&location).await
+            {
+                tracing::warn!(key = location.as_str(), ?error, "the cut object of an instance cannot be removed");
+            }
+            relocated
         } else {
             replaces_the_row(shared, lease, again).await?
         };

@@ -3,6 +3,9 @@
 //! Objects whose keys carry the id of a lease are safe from the sweep while it lasts. After whatever may have left an object
 //! without a row, the process goes on under another lease. The one before is renewed while something is still stored
 //! under it; then it runs out, and the sweep looks for what was left.
+//!
+//! Nothing is begun under a lease that could not be renewed for its whole term: were the process killed then, what came so late
+//! would look to a sweep as if the index were older than the objects.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -13,6 +16,7 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use crate::catalogue::Catalogue;
+use crate::clock::Stopwatch;
 use crate::dicom::uid::InstanceKey;
 use crate::error::{Error, Result};
 use crate::store::keys::StorageKey;
@@ -39,9 +43,19 @@ struct Inner {
 pub(super) struct Lease {
     pub(super) id: Uuid,
     objects: AtomicU64,
+    /// Since before it was taken or last renewed.
+    renewed: Mutex<Stopwatch>,
 }
 
 impl Lease {
+    fn new(id: Uuid, renewed: Stopwatch) -> Self {
+        Self { id, objects: AtomicU64::new(0), renewed: Mutex::new(renewed) }
+    }
+
+    fn renewed(&self) -> MutexGuard<'_, Stopwatch> {
+        self.renewed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Counts the objects begun under the lease.
     pub(super) fn next(&self) -> u64 {
         self.objects.fetch_add(1, Ordering::Relaxed)
@@ -75,7 +89,7 @@ impl Leases {
         if let Some(lease) = self.0.known() {
             return Ok(lease);
         }
-        let lease = Arc::new(Lease { id: (self.0.name)(), objects: AtomicU64::new(0) });
+        let lease = Arc::new(Lease::new((self.0.name)(), Stopwatch::start()));
         self.0.in_time(self.0.catalogue.take_lease(lease.id, self.0.term)).await?;
         self.0.runtime.spawn(keep(Arc::downgrade(&self.0), lease.id, Arc::downgrade(&lease), self.0.term / RENEWALS));
         *self.0.slot() = Some(Arc::clone(&lease));
@@ -99,8 +113,9 @@ impl Leases {
 }
 
 impl Inner {
+    /// The lease at hand, unless it may have run out.
     fn known(&self) -> Option<Arc<Lease>> {
-        self.slot().clone()
+        self.slot().clone().filter(|lease| lease.renewed().elapsed() < self.term)
     }
 
     fn retire(&self, id: Uuid) {
@@ -126,8 +141,13 @@ async fn keep(leases: Weak<Inner>, id: Uuid, lease: Weak<Lease>, pause: Duration
     loop {
         sleep(pause).await;
         let Some(leases) = leases.upgrade().filter(|_| lease.strong_count() > 0) else { return };
+        let started = Stopwatch::start();
         match leases.in_time(leases.catalogue.renew_lease(id)).await {
-            Ok(true) => {}
+            Ok(true) => {
+                if let Some(lease) = lease.upgrade() {
+                    *lease.renewed() = started;
+                }
+            }
             Ok(false) => {
                 leases.retire(id);
                 // given back meanwhile, if nobody holds it
@@ -138,5 +158,31 @@ async fn keep(leases: Weak<Inner>, id: Uuid, lease: Weak<Lease>, pause: Duration
             }
             Err(error) => tracing::warn!(lease = %id, ?error, "the lease of this process could not be renewed"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{DatabaseSettings, DatabaseUrl};
+
+    #[tokio::test]
+    async fn a_lease_that_was_not_renewed_for_its_term_is_not_handed_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = DatabaseUrl::Sqlite(folder.path().join("index.sqlite3"));
+        let catalogue = Catalogue::open(&url, &DatabaseSettings::default()).await.unwrap();
+        catalogue.migrate().await.unwrap();
+        let long = Leases::new(catalogue.clone(), Duration::from_hours(1));
+        let first = long.current().await.unwrap();
+        assert_eq!(long.current().await.unwrap().id, first.id);
+        let inner = Inner {
+            catalogue,
+            term: Duration::ZERO,
+            name: Uuid::now_v7,
+            runtime: Handle::current(),
+            current: Mutex::new(Some(first)),
+            taking: tokio::sync::Mutex::default(),
+        };
+        assert!(inner.known().is_none(), "its term is over");
     }
 }

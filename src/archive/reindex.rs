@@ -7,6 +7,10 @@
 //!
 //! Leases that have run out are taken first, since an index from a backup knows those of processes that ended long ago. What lies
 //! under a lease that is held is left alone and told of.
+//!
+//! At the end leases are noted as run out under which there are only copies that nothing needs, so that the next sweep removes these.
+//! Where something else was left without a row, as it is damaged or of another content, only a full sweep removes it: such leases are
+//! forgotten, as are those under which everything has a row.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::pin::pin;
@@ -25,6 +29,7 @@ use crate::archive::limits::IngestLimits;
 use crate::archive::policy::Policy;
 use crate::archive::reread::{Reread, reread};
 use crate::catalogue::{Catalogue, Deletion, Inserted, NewInstance, NotInserted, Occasion, Rules, Work, taken_at};
+use crate::clock;
 use crate::config::{Duplicates, OtherPatient, StoreSettings};
 use crate::dicom::uid::{InstanceKey, InstanceUid, SeriesUid, StudyUid};
 use crate::error::{Error, ErrorKind, Result};
@@ -92,6 +97,29 @@ struct Shared {
     catalogue: Catalogue,
     describer: Describer,
     limits: IngestLimits,
+}
+
+/// What is left without a row under a lease, the last of them where there are several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Left {
+    /// Copies that nothing needs.
+    Copies,
+    /// What only a person can tell the worth of.
+    Others,
+    /// What was not read.
+    Unread,
+}
+
+impl Left {
+    fn by(fate: &Fate) -> Option<Self> {
+        match fate {
+            // what is under a lease that is held is none of ours
+            Fate::Indexed { .. } | Fate::Known | Fate::Held => None,
+            Fate::LeftOver | Fate::Superseded => Some(Self::Copies),
+            Fate::Different | Fate::Damaged | Fate::Unusable(_) => Some(Self::Others),
+            Fate::Unread => Some(Self::Unread),
+        }
+    }
 }
 
 /// An object that was listed.
@@ -170,20 +198,27 @@ impl Reindex {
         }
         let lapsed = catalogue.lapsed_leases().await?;
         let hidden = self.deletions().await?;
-        let mut all_read = true;
+        let mut left: HashMap<Uuid, Left> = HashMap::new();
         let mut tell = |one: Reindexed| {
-            all_read &= one.fate != Fate::Unread;
+            if let (Some(more), Some(object)) = (Left::by(&one.fate), one.key.instance_object()) {
+                left.entry(object.lease).and_modify(|left| *left = more.max(*left)).or_insert(more);
+            }
             tell(one);
         };
         let mut series = pin!(by_series(self.shared.store.list("studies")));
         while let Some(objects) = series.try_next().await? {
             self.series(lease, objects, &hidden, &mut tell).await?;
         }
-        if all_read {
-            // whatever lies under them has a row now or was told of
-            for ended in lapsed {
+        let all_read = !left.values().any(|left| *left == Left::Unread);
+        for ended in lapsed.into_iter().filter(|_| all_read) {
+            // whatever lies under it has a row now or was told of
+            if left.get(&ended.id) != Some(&Left::Copies) {
                 catalogue.forget_lapsed_lease(ended.id).await?;
             }
+        }
+        for (lease, _) in left.into_iter().filter(|(_, left)| *left == Left::Copies) {
+            // now, as a lost index never knew it and an older one not how long it was renewed
+            catalogue.note_lapsed_lease(lease, clock::unix_millis()).await?;
         }
         Ok(())
     }

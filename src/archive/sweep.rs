@@ -8,7 +8,7 @@
 //! An index that was restored from a backup knows leases of processes that went on to store, and would have what they stored
 //! removed. So unless everything is compared with the index, nothing is removed where an object without a row shows that the
 //! index is older than the objects: one that came after its lease had run out, as far as the index knows, or one under a lease
-//! that the index never heard of.
+//! that the index never heard of. What `reindex` judged and left may lie under such a lease too; only a full sweep removes it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -20,7 +20,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use uuid::Uuid;
 
 use crate::archive::erase;
-use crate::catalogue::{Catalogue, Work};
+use crate::catalogue::{Catalogue, EndedLease, Work};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::store::ObjectStorage;
@@ -38,7 +38,8 @@ pub struct SweepOptions {
     pub full: bool,
     /// Nothing is changed.
     pub dry_run: bool,
-    /// Leases are left alone until they ran out so long ago: the index may be from a backup and nothing show it yet.
+    /// Leases under which something was stored are left alone until they ran out so long ago: the index may be from a backup and
+    /// nothing show it yet.
     pub grace: Duration,
 }
 
@@ -121,7 +122,7 @@ async fn sweep_under(
     // asked after the own lease was taken: `reindex` asks in the same order, so that one of the two gives way
     if !options.dry_run && catalogue.under_way(Work::Reindex).await? {
         return Err(Error::unavailable(
-            "the index is being made anew by `isocenter reindex`; sweep when it has ended, or an hour after it was killed",
+            "the index is being made anew by `isocenter reindex`; sweep when it has ended; if it was killed, its lease runs out within an hour",
             "what has no row may get one",
         ));
     }
@@ -136,6 +137,7 @@ async fn sweep_under(
             return Ok(Swept { leases, newer: look.newer });
         }
         if !look.strays {
+            sweep.remove_untold_deletions().await?;
             sweep.forget_leases().await?;
             return Ok(Swept { leases, newer: None });
         }
@@ -149,15 +151,18 @@ async fn sweep_under(
             tell(Event::Looked(batch.len() as u64));
         }
         let strays = sweep.strays(batch).await?;
-        let mut removed = pin!(stream::iter(strays).map(|stray| sweep.remove(stray)).buffer_unordered(REMOVALS));
-        while let Some(stray) = removed.next().await {
-            failed |= stray.failure.is_some();
-            tell(Event::Stray(stray));
+        let mut groups = pin!(stream::iter(strays).chunks(REMOVALS));
+        while let Some(group) = groups.next().await {
+            // a store that is slow must not make the lease run out within a batch
+            sweep.go_on().await?;
+            let mut removed = pin!(stream::iter(group).map(|stray| sweep.remove(stray)).buffer_unordered(REMOVALS));
+            while let Some(stray) = removed.next().await {
+                failed |= stray.failure.is_some();
+                tell(Event::Stray(stray));
+            }
         }
     }
-    if options.full && !options.dry_run {
-        remove_untold_deletions(catalogue, store).await?;
-    }
+    sweep.remove_untold_deletions().await?;
     if !failed {
         sweep.forget_leases().await?;
     }
@@ -168,7 +173,13 @@ async fn sweep_under(
 /// at which they ran out.
 async fn take_leases(catalogue: &Catalogue, options: SweepOptions) -> Result<HashMap<Uuid, i64>> {
     let mut taken = Vec::new();
-    for ended in catalogue.expired_leases(options.grace).await? {
+    if !options.dry_run {
+        // nothing is stored under those of sweeps and of `reindex`: what was killed must not hold this up
+        for ended in catalogue.expired_leases(Duration::ZERO).await?.into_iter().filter(EndedLease::is_of_work) {
+            catalogue.lapse_lease(ended.id).await?;
+        }
+    }
+    for ended in catalogue.expired_leases(options.grace).await?.into_iter().filter(|ended| !ended.is_of_work()) {
         if options.dry_run {
             taken.push(ended);
         } else {
@@ -182,24 +193,6 @@ async fn take_leases(catalogue: &Catalogue, options: SweepOptions) -> Result<Has
 
 /// A deletion that is told of for so long without a row never came about.
 const UNTOLD: Duration = Duration::from_hours(24);
-
-/// Removes the objects that tell of deletions of which the index knows nothing, as it was cut off before it did.
-async fn remove_untold_deletions(catalogue: &Catalogue, store: &ObjectStorage) -> Result<()> {
-    let before = Duration::from_millis(u64::try_from(clock::unix_millis()).unwrap_or_default()).saturating_sub(UNTOLD);
-    let told = store.list("deletions").try_filter_map(|(key, _)| async move { Ok(key.deletion_id()) });
-    let old = told.try_filter(|id| {
-        let (seconds, _) = id.get_timestamp().map_or((u64::MAX, 0), |time| time.to_unix());
-        std::future::ready(seconds < before.as_secs())
-    });
-    let mut batches = pin!(old.try_chunks(BATCH).map_err(|error| error.1));
-    while let Some(batch) = batches.try_next().await? {
-        let known = catalogue.known_deletions(&batch).await?;
-        for id in batch.into_iter().filter(|id| !known.contains(id)) {
-            store.remove(&StorageKey::deletion(id)).await?;
-        }
-    }
-    Ok(())
-}
 
 fn candidates(listing: BoxStream<'static, Result<(StorageKey, u64)>>) -> BoxStream<'static, Result<Candidate>> {
     let candidate = |(key, bytes): (StorageKey, u64)| async move {
@@ -229,6 +222,15 @@ impl Unheard {
     fn is_settled(&self, lease: Uuid) -> bool {
         self.0.get(&lease).is_some_and(Option::is_none)
     }
+}
+
+/// The deletions that are told of since before a time, in seconds since 1970-01-01 UTC.
+fn deletions_before(
+    listing: BoxStream<'static, Result<(StorageKey, u64)>>,
+    before: u64,
+) -> BoxStream<'static, Result<Uuid>> {
+    let old = move |id: &Uuid| id.get_timestamp().is_some_and(|time| time.to_unix().0 < before);
+    listing.try_filter_map(move |(key, _)| async move { Ok(key.deletion_id().filter(old)) }).boxed()
 }
 
 struct Sweep<'a> {
@@ -342,6 +344,26 @@ impl Sweep<'_> {
         self.go_on().await?;
         let unnamed = self.with_rows(batch).await?.into_iter().filter(|(_, named)| !named);
         Ok(unnamed.map(|(Candidate { key, bytes, .. }, _)| Stray { key, bytes, failure: None }).collect())
+    }
+
+    /// Removes the objects that tell of deletions of which the index knows nothing, as they were cut off before it did. Not for an
+    /// index that is older than the objects.
+    async fn remove_untold_deletions(&self) -> Result<()> {
+        if self.options.dry_run {
+            return Ok(());
+        }
+        let now = Duration::from_millis(u64::try_from(clock::unix_millis()).unwrap_or_default());
+        let before = now.saturating_sub(UNTOLD.max(self.options.grace));
+        let old = deletions_before(self.store.list("deletions"), before.as_secs());
+        let mut batches = pin!(old.try_chunks(BATCH).map_err(|error| error.1));
+        while let Some(batch) = batches.try_next().await? {
+            self.go_on().await?;
+            let known = self.catalogue.known_deletions(&batch).await?;
+            for id in batch.into_iter().filter(|id| !known.contains(id)) {
+                self.store.remove(&StorageKey::deletion(id)).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn remove(&self, mut stray: Stray) -> Stray {

@@ -22,9 +22,22 @@ use crate::error::{Error, Result};
 pub struct EndedLease {
     /// Which.
     pub id: Uuid,
-    /// When it ran out as far as this index knows, in milliseconds since 1970-01-01 UTC by the clock of its process or earlier: what
-    /// was received under it later came after a renewal of which this index knows nothing.
+    /// When it ran out as far as this index knows, in milliseconds since 1970-01-01 UTC by the clock of its process: what was
+    /// received under it later came after a renewal of which this index knows nothing.
     pub until: i64,
+}
+
+impl EndedLease {
+    /// It was held by a sweep or a run of `reindex`: nothing was stored under it.
+    #[must_use]
+    pub fn is_of_work(&self) -> bool {
+        is_of_work(&self.id)
+    }
+}
+
+/// Of another version than the leases under which processes store.
+fn is_of_work(lease: &Uuid) -> bool {
+    lease.get_version_num() == 8
 }
 
 /// What goes through all objects.
@@ -56,7 +69,7 @@ impl Work {
     }
 
     fn holds(self, lease: &Uuid) -> bool {
-        lease.get_version_num() == 8 && lease.as_bytes().starts_with(self.mark())
+        is_of_work(lease) && lease.as_bytes().starts_with(self.mark())
     }
 }
 
@@ -72,11 +85,12 @@ pub fn taken_at(lease: Uuid) -> Option<i64> {
 /// id of a lease was made.
 const CLOCKS: i64 = 60_000;
 
-/// [`EndedLease::until`], by the times of the database: the id tells how far the clock of the process was behind.
+/// [`EndedLease::until`], by the times of the database: the id tells how far the clock of the process was behind or ahead.
+/// Receipts carry the times of that clock.
 fn until(id: Uuid, started_at: i64, expires_at: i64) -> i64 {
     let lasted = expires_at.saturating_sub(started_at);
-    let by_its_clock = taken_at(id).map(|taken| taken.saturating_add(lasted).saturating_add(CLOCKS));
-    by_its_clock.map_or(expires_at, |until| until.min(expires_at))
+    let by_its_clock = taken_at(id).map(|taken| taken.saturating_add(lasted));
+    by_its_clock.map_or(expires_at, |until| expires_at.clamp(until, until.saturating_add(CLOCKS)))
 }
 
 impl Catalogue {
@@ -123,7 +137,7 @@ impl Catalogue {
         rows.iter().map(expired).collect()
     }
 
-    /// Whether such work is under way, or was a few minutes ago.
+    /// Whether a lease for such work is there, be it run out: its process may renew it until it is taken.
     ///
     /// # Errors
     /// `Unavailable` when the database is.
@@ -150,7 +164,7 @@ impl Catalogue {
             let keep = "insert into lapsed_leases (id, lapsed_at) values ($1, $2) on conflict (id) do nothing";
             let keep = Statement::new(keep).with(id.to_string()).with(until).into();
             // nothing is stored under one of those
-            let keep = if id.get_version_num() == 8 { Vec::new() } else { vec![keep] };
+            let keep = if is_of_work(&id) { Vec::new() } else { vec![keep] };
             transaction.commit_with(keep).await.map_err(NotInserted::into_error)?;
             Ok(true)
         };
@@ -165,6 +179,17 @@ impl Catalogue {
         let statement = Statement::new("select id, lapsed_at from lapsed_leases order by id");
         let rows = self.0.database.read_all(statement).await?;
         rows.iter().map(|row| Ok(EndedLease { id: id(row)?, until: row.integer(1)? })).collect()
+    }
+
+    /// Notes that a lease that is not held ran out at a time, in milliseconds since 1970-01-01 UTC, however much later that is than
+    /// this index knew; the index may never have heard of it.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is.
+    pub async fn note_lapsed_lease(&self, id: Uuid, until: i64) -> Result<()> {
+        let text = "insert into lapsed_leases (id, lapsed_at) values ($1, $2) \
+                    on conflict (id) do update set lapsed_at = excluded.lapsed_at";
+        self.0.database.write(Statement::new(text).with(id.to_string()).with(until)).await.map(drop)
     }
 
     /// Forgets a lapsed lease under which nothing without a row is left.
@@ -233,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_ends_by_the_clock_of_its_process_where_that_is_behind() {
+    fn a_lease_ends_by_the_clock_of_its_process() {
         const HOUR: i64 = 3_600_000;
         let lease = Uuid::new_v7(Timestamp::from_unix(ContextV7::new(), 1_000_000, 0));
         let taken = taken_at(lease).unwrap();
@@ -241,7 +266,8 @@ mod tests {
             (taken, taken + HOUR),
             (taken + 5, taken + 5 + HOUR),
             (taken + 7 * HOUR, taken + HOUR + CLOCKS),
-            (taken - 7 * HOUR, taken - 6 * HOUR),
+            (taken - 5, taken + HOUR),
+            (taken - 7 * HOUR, taken + HOUR),
         ] {
             assert_eq!(until(lease, by_the_database, by_the_database + HOUR), expected);
         }

@@ -26,6 +26,9 @@ use crate::error::Result;
 /// have no row yet, that is: with `reject` and `ignore` what has a row keeps its place. Where the index is intact, run
 /// `isocenter sweep` first, since what was refused just before a process was killed looks like what was stored.
 ///
+/// Copies that nothing needs (left over, superseded) are removed by the next `isocenter sweep`; where one process left something
+/// else beside them, and for all that is damaged, unusable or of another content, it takes `isocenter sweep --full`.
+///
 /// Each object that gets no row is a line: why, and its storage key. With --json the output is one object: `objects`, then how
 /// many came out how.
 #[derive(Clone, Debug, clap::Args)]
@@ -93,14 +96,21 @@ const FAILURES: [&str; 5] = ["different", "held", "damaged", "unusable", "unread
 fn problem(fate: &Fate) -> Option<String> {
     match fate {
         Fate::Indexed { .. } | Fate::Known => None,
-        Fate::LeftOver => Some("left over, `isocenter sweep --full` removes it".to_owned()),
-        Fate::Different => Some("another content is indexed under its UID".to_owned()),
-        Fate::Superseded => Some("superseded by a later content under its UID".to_owned()),
+        Fate::LeftOver => Some("left over, `isocenter sweep` or `isocenter sweep --full` removes it".to_owned()),
+        Fate::Different => {
+            Some("another content is indexed under its UID; only `isocenter sweep --full` removes it".to_owned())
+        }
+        Fate::Superseded => Some(
+            "superseded by a later content under its UID, `isocenter sweep` or `isocenter sweep --full` removes it"
+                .to_owned(),
+        ),
         Fate::Held => {
             Some("left alone under a lease that is held; run it again when that has ended or run out".to_owned())
         }
-        Fate::Damaged => Some("damaged: it has other bytes than were stored".to_owned()),
-        Fate::Unusable(why) => Some(why.clone()),
+        Fate::Damaged => {
+            Some("damaged: it has other bytes than were stored; only `isocenter sweep --full` removes it".to_owned())
+        }
+        Fate::Unusable(why) => Some(format!("{why}; only `isocenter sweep --full` removes it")),
         Fate::Unread => Some("the object store did not hand it out".to_owned()),
     }
 }

@@ -26,7 +26,9 @@ use crate::store::keys::StorageKey;
 ///
 /// An index that was restored from a backup does not know what was stored since. Where an object shows this, nothing is removed,
 /// and `isocenter reindex` is named, which makes the rows that are missing. It cannot be seen when all that is missing was stored
-/// in the hour after the backup: so run `isocenter reindex` after restoring one.
+/// in the hour after the backup: so run `isocenter reindex` after restoring one. The clock of a server that was set forward while it
+/// ran looks the same. If what is named is an object that `isocenter reindex` named too and left, as it is damaged or of another
+/// content, only --full removes it.
 ///
 /// With --full all objects are compared with the index, and those that are under no lease any more and named by no row are
 /// removed too. The index has the last word: with one that is older than the objects (restored from a backup), or one of
@@ -158,7 +160,7 @@ impl Report {
             Some(Swept { newer: Some(key), .. }) => write!(
                 text,
                 "; nothing without a row is removed, as the index is older than the objects, which `{}` shows: \
-                 run `isocenter reindex`, then sweep again",
+                 run `isocenter reindex`, then sweep again; what that named and left is removed by `isocenter sweep --full` only",
                 key.as_str()
             ),
             Some(swept) => write!(text, "; {} had run out", many(swept.leases, "lease", "leases")),
