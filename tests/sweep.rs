@@ -43,7 +43,7 @@ fn ct(instance: u32, bytes: usize) -> Vec<u8> {
 /// An id as it was made three hours and more ago.
 fn long_ago() -> Uuid {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let then = now - Duration::from_hours(3);
+    let then = now.checked_sub(Duration::from_hours(3)).unwrap();
     Uuid::new_v7(Timestamp::from_unix(NoContext, then.as_secs(), then.subsec_nanos()))
 }
 
