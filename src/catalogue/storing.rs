@@ -11,14 +11,14 @@ use uuid::Uuid;
 
 use super::MAIN_PARTITION;
 use super::columns::{count, stored_text};
-use super::deletions::{self, Deletion};
+use super::deletions::{Deletion, insert};
 use super::dialect::Dialect;
 use super::failure::Raced;
 use super::hidden::Hidden;
 use super::insert::{Batch, Inserted, NewInstance, NotInserted, Occasion, Patient, Prepared, Rules};
 use super::leases;
 use super::metadata::{Dictionaries, Dictionary};
-use super::sql::Statement;
+use super::sql::{Row, Statement};
 use super::transaction::Transaction;
 use super::upsert::insert_new;
 use crate::config::{Duplicates, OtherPatient};
@@ -106,11 +106,7 @@ async fn look(transaction: &mut Transaction, batches: &[&Batch]) -> Result<Look>
         studies.into_iter().map(ToString::to_string).collect()
     };
     let replaces = |batch: &&Batch| matches!(batch.rules.duplicates, Duplicates::Replace | Duplicates::Versions);
-    let deletions: BTreeMap<Uuid, &Arc<Deletion>> = batches
-        .iter()
-        .flat_map(|batch| &batch.instances)
-        .filter_map(|one| one.new.deletion.as_ref().map(|deletion| (deletion.id, deletion)))
-        .collect();
+    let deletions = deletions(batches);
     let deletes = !deletions.is_empty();
     if dialect == Dialect::Postgres && (deletes || batches.iter().any(replaces)) {
         // those who replace the same instance take turns, instead of finding again and again that another was faster
@@ -118,11 +114,8 @@ async fn look(transaction: &mut Transaction, batches: &[&Batch]) -> Result<Look>
             "select id from studies where partition_id = $1 and study_uid = any($2) order by study_uid for update";
         transaction.fetch_each(vec![Statement::new(lock).with(MAIN_PARTITION).with(studies())]).await?;
     }
-    // after the studies, as when a deletion is taken back; whoever inserts what the same one hides waits here
-    let make_known = deletions.values().map(|deletion| deletions::insert(deletion)).collect();
-    let made_known = transaction.fetch_each(make_known).await?;
-    let ids = made_known.iter().flatten().map(|row| row.integer(0)).collect::<Result<Vec<_>>>()?;
-    let deletions = deletions.into_keys().zip(ids).collect();
+    // after the studies, as when a deletion is taken back
+    let deletions = make_known(transaction, deletions).await?;
     let uids: Vec<String> = keys().map(|key| key.instance.to_string()).collect();
     let found = deletes || batches.iter().any(|batch| batch.rules.occasion == Occasion::Found);
     let held = leases::held(dialect, leases.into_iter().cloned().collect());
@@ -158,18 +151,40 @@ async fn look(transaction: &mut Transaction, batches: &[&Batch]) -> Result<Look>
         look.known.insert(row.text(0)?.to_owned(), stored);
     }
     for row in if found { rows.next() } else { None }.unwrap_or_default() {
-        let (uid, location) = (row.text(0)?.to_owned(), row.text(3)?);
-        if let Some(deletion) = row.optional_integer(4)? {
-            look.gone.entry(uid).or_default().push(Gone { deletion, location: location.to_owned() });
-        } else {
-            let kept = Kept { version: row.integer(1)?, came: Came::new(row.integer(2)?, location) };
-            look.kept.entry(uid).or_default().push(kept);
-        }
+        look.hidden(&row)?;
     }
     for row in rows.flatten() {
         look.patients.insert(row.text(0)?.to_owned(), row.optional_text(1)?.map(str::to_owned));
     }
     Ok(look)
+}
+
+impl Look {
+    /// Notes a row of [`find_hidden`].
+    fn hidden(&mut self, row: &Row) -> Result<()> {
+        let (uid, location) = (row.text(0)?.to_owned(), row.text(3)?);
+        if let Some(deletion) = row.optional_integer(4)? {
+            self.gone.entry(uid).or_default().push(Gone { deletion, location: location.to_owned() });
+        } else {
+            let kept = Kept { version: row.integer(1)?, came: Came::new(row.integer(2)?, location) };
+            self.kept.entry(uid).or_default().push(kept);
+        }
+        Ok(())
+    }
+}
+
+/// The deletions that hide what comes.
+fn deletions<'a>(batches: &[&'a Batch]) -> BTreeMap<Uuid, &'a Deletion> {
+    let instances = batches.iter().flat_map(|batch| &batch.instances);
+    instances.filter_map(|one| one.new.deletion.as_ref().map(|deletion| (deletion.id, &**deletion))).collect()
+}
+
+/// Makes deletions known that are not; the ids of their rows. Whoever else inserts what one of them hides waits here.
+async fn make_known(transaction: &mut Transaction, deletions: BTreeMap<Uuid, &Deletion>) -> Result<HashMap<Uuid, i64>> {
+    let inserts = deletions.values().map(|deletion| insert(deletion)).collect();
+    let rows = transaction.fetch_each(inserts).await?;
+    let ids = rows.iter().flatten().map(|row| row.integer(0)).collect::<Result<Vec<_>>>()?;
+    Ok(deletions.into_keys().zip(ids).collect())
 }
 
 /// The older versions that are kept of these SOP Instance UIDs, and what was deleted of them.
