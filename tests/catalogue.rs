@@ -1,10 +1,14 @@
 //! The index: one suite for SQLite and PostgreSQL.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::FuturesOrdered;
 use futures_util::{StreamExt, TryStreamExt};
-use isocenter::catalogue::{Catalogue, EndedLease, Inserted, InstanceRow, NewInstance, NotInserted, Patient, Rules};
+use isocenter::catalogue::{
+    Catalogue, Deletion, EndedLease, Inserted, InstanceRow, NewInstance, NotInserted, Patient, Rules,
+};
 use isocenter::config::{DatabaseSettings, DatabaseUrl, Secret};
 use isocenter::dicom::entry::{AttributeSet, IndexEntry, InstanceEntry, NameEntry, SeriesEntry, StudyEntry};
 use isocenter::dicom::frames::StoredFrames;
@@ -52,6 +56,7 @@ both! {
     metadata_comes_back_byte_for_byte_and_takes_a_fifth
     large_metadata_comes_in_order_though_few_are_held_at_once
     blocks_of_a_frame_index_are_kept_with_their_instance
+    what_a_deletion_hid_gets_a_row_that_is_never_seen_and_stands_in_no_way
     of_the_same_instances_stored_at_once_each_is_new_exactly_once
     of_different_contents_stored_at_once_one_wins
     studies_stored_at_once_in_opposite_orders_do_not_deadlock
@@ -119,6 +124,7 @@ fn new(study: u32, series: u32, instance: u32) -> NewInstance {
         frames: StoredFrames { head: b"head".to_vec(), blocks: Vec::new() },
         number_of_frames: 1,
         bulk: b"bulk".to_vec(),
+        deletion: None,
     }
 }
 
@@ -414,6 +420,48 @@ async fn blocks_of_a_frame_index_are_kept_with_their_instance(backend: Backend) 
     assert_eq!(catalogue.frame_block(id(1).await, 0).await.unwrap(), [0, 1]);
     let missing = catalogue.frame_block(id(3).await, 0).await.unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::Internal);
+}
+
+async fn what_a_deletion_hid_gets_a_row_that_is_never_seen_and_stands_in_no_way(backend: Backend) {
+    let database = TestDatabase::create(backend).await;
+    let catalogue = database.open().await;
+    let scope = Scope::Study(key(1, 1, 1).study);
+    let deletion =
+        Deletion { id: Uuid::now_v7(), scope: scope.clone(), at: 1, who: "test".into(), reason: String::new() };
+    let by = Arc::new(deletion.clone());
+    let gone = |instance: u32, content: u8| {
+        let mut gone = new(1, 1, instance);
+        gone.entry.study.patient_id = Some("GONE".into());
+        gone.entry.series.modality = Some("PT".into());
+        let frames = StoredFrames { head: vec![7], blocks: vec![vec![0], vec![content]] };
+        let location = format!("gone/{instance}/{content}.dcm");
+        NewInstance { location, frames, deletion: Some(Arc::clone(&by)), ..gone }
+    };
+    // alone in its study
+    assert_eq!(store(&catalogue, vec![gone(1, 1), gone(2, 1)]).await.unwrap(), [NEW; 2]);
+    assert!(list(&catalogue, scope.clone()).await.is_empty());
+    assert_eq!(counters(&database).await, ["1.2.1 0 0 ", "1.2.1.1 1 0"]);
+    // what is stored again is new, also beside others that are gone, and within one batch
+    assert_eq!(store(&catalogue, vec![new(1, 1, 1)]).await.unwrap(), [NEW]);
+    assert_eq!(store(&catalogue, vec![gone(1, 2), gone(3, 1), new(1, 1, 3)]).await.unwrap(), [NEW; 3]);
+    let counted = ["1.2.1 1 2 CT", "1.2.1.1 3 2"];
+    assert_eq!(counters(&database).await, counted);
+    assert_eq!(uids(&list(&catalogue, scope.clone()).await), ["1.2.1.1.1", "1.2.1.1.3"]);
+    assert_eq!(database.query("select patient_id from studies").await, ["P1"]);
+    // each only once
+    let again = store(&catalogue, vec![gone(1, 1), gone(1, 2), gone(2, 1)]).await.unwrap();
+    assert_eq!(again, [Inserted::Identical; 3]);
+    assert_eq!(counters(&database).await, counted);
+    let rows =
+        database.query("select location, cast(version as text) from instances where hidden = 1 order by 1").await;
+    assert_eq!(rows, ["gone/1/1.dcm 1", "gone/1/2.dcm 2", "gone/2/1.dcm 1", "gone/3/1.dcm 1"]);
+    // and what was not stored again can be taken back
+    let staying = BTreeSet::from(["gone/1/1.dcm", "gone/1/2.dcm", "gone/3/1.dcm"].map(str::to_owned));
+    let restored = catalogue.restore(deletion.id, &scope, &staying, Some(Uuid::now_v7())).await.unwrap().unwrap();
+    assert_eq!((restored.instances, restored.taken), (1, 3));
+    let back = catalogue.locate(&key(1, 1, 2), None).await.unwrap().unwrap();
+    assert_eq!(catalogue.frame_block(back.id, 1).await.unwrap(), [1]);
+    assert_eq!(counters(&database).await[0], "1.2.1 1 3 CT");
 }
 
 /// Runs batches at once over two catalogues on the same database.

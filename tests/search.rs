@@ -90,6 +90,7 @@ fn new_instance(entry: IndexEntry, metadata: &str) -> NewInstance {
         frames: StoredFrames::default(),
         number_of_frames: 1,
         bulk: Vec::new(),
+        deletion: None,
     }
 }
 

@@ -113,6 +113,7 @@ impl Described {
             frames: self.frames,
             number_of_frames: self.number_of_frames,
             entry: self.entry,
+            deletion: None,
         }
     }
 

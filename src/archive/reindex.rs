@@ -138,14 +138,7 @@ struct Read {
 }
 
 /// Which deletion hid an object, by its key.
-type HiddenBy = HashMap<String, Arc<Hider>>;
-
-/// A deletion of which an object tells.
-struct Hider {
-    deletion: Deletion,
-    /// The index knows it.
-    known: bool,
-}
+type HiddenBy = HashMap<String, Arc<Deletion>>;
 
 impl Reindex {
     /// Prepares to read so many objects at once.
@@ -241,16 +234,14 @@ impl Reindex {
                 key.instance_object().map(|of| (of.instance.instance, object.clone()))
             };
             let objects = told.objects.iter().filter_map(named).collect::<Vec<_>>();
-            // rows of a run that was cut off may still be visible
-            let known = catalogue.adopt(&deletion, &objects, SOURCE).await?;
-            if !known {
+            if !catalogue.adopt(&deletion, &objects).await? {
                 tracing::warn!(
                     key = key.as_str(),
                     "the index knows nothing of a deletion of instances that it has; they stay"
                 );
             }
-            let hider = Arc::new(Hider { deletion, known });
-            hidden.extend(told.objects.into_iter().map(|object| (object, Arc::clone(&hider))));
+            let deletion = Arc::new(deletion);
+            hidden.extend(told.objects.into_iter().map(|object| (object, Arc::clone(&deletion))));
         }
         Ok(hidden)
     }
@@ -333,7 +324,11 @@ impl Reindex {
         let mut read = Vec::new();
         for one in batch {
             match one {
-                Ok(one) => read.push(one),
+                Ok(mut one) => {
+                    // hidden as it gets its row: whoever stores it again in between must not be told that it is there
+                    one.row.deletion = hidden.get(one.candidate.key.as_str()).map(Arc::clone);
+                    read.push(one);
+                }
                 Err(told) => tell(told),
             }
         }
@@ -341,34 +336,20 @@ impl Reindex {
             return Ok(());
         }
         let catalogue = &self.shared.catalogue;
-        for hider in read.iter().filter_map(|one| hidden.get(one.candidate.key.as_str())).filter(|hider| !hider.known) {
-            // known before there are rows, so that the next run hides them when this one is cut off in between
-            catalogue.hide_again(&hider.deletion, &[]).await?;
-        }
-        let (objects, rows): (Vec<_>, Vec<_>) =
-            read.into_iter().map(|one| ((one.candidate, one.without_receipt), one.row)).unzip();
+        let (objects, rows): (Vec<_>, Vec<_>) = read
+            .into_iter()
+            .map(|one| ((one.candidate, one.without_receipt, one.row.deletion.is_some()), one.row))
+            .unzip();
         let inserted = catalogue.insert_instances(lease.id, self.rules, rows, catalogue.announce()).await;
         let inserted = inserted.map_err(NotInserted::into_error)?;
-        let mut gone: HashMap<Uuid, (Arc<Hider>, Vec<_>)> = HashMap::new();
-        for ((candidate, without_receipt), inserted) in objects.into_iter().zip(inserted) {
-            let hider = hidden.get(candidate.key.as_str());
+        for ((candidate, without_receipt, hidden), inserted) in objects.into_iter().zip(inserted) {
             let fate = match inserted {
-                Inserted::New(_) | Inserted::Replaced(_) | Inserted::Below => {
-                    Fate::Indexed { hidden: hider.is_some(), without_receipt }
-                }
+                Inserted::New(_) | Inserted::Replaced(_) | Inserted::Below => Fate::Indexed { hidden, without_receipt },
                 Inserted::Identical => Fate::LeftOver,
                 Inserted::Older => Fate::Superseded,
                 Inserted::Different | Inserted::Ignored | Inserted::OtherPatient => Fate::Different,
             };
-            if let (Fate::Indexed { .. }, Some(hider)) = (&fate, hider) {
-                let of_deletion = gone.entry(hider.deletion.id).or_insert_with(|| (Arc::clone(hider), Vec::new()));
-                let uid = candidate.object.instance.instance.clone();
-                of_deletion.1.push((uid, candidate.key.as_str().to_owned()));
-            }
             tell(Reindexed { key: candidate.key, bytes: candidate.bytes, fate });
-        }
-        for (hider, objects) in gone.into_values() {
-            catalogue.hide_again(&hider.deletion, &objects).await?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What the columns of studies, series and instances hold, from the entry of an instance.
 
 use super::MAIN_PARTITION;
+use super::hidden::Hidden;
 use super::instances::{encoding_name, form_name};
 use super::rows::{Column, Kind};
 use super::sql::Value;
@@ -154,6 +155,9 @@ pub(super) const INSTANCE_COLUMNS: &[Column] = &[
     ("metadata", Kind::Bytes),
     ("frames", Kind::Bytes),
     ("bulk", Kind::Bytes),
+    ("hidden", Kind::Integer),
+    ("hidden_at", Kind::Integer),
+    ("deletion_id", Kind::Integer),
 ];
 
 /// Where the row of an instance belongs.
@@ -164,8 +168,9 @@ pub(super) struct Place {
 }
 
 /// `metadata` are compressed against the dictionary of the place.
-pub(super) fn instance_row(place: &Place, arrival: Arrival<'_>, metadata: &[u8]) -> Result<Vec<Value>> {
-    let Arrival { one, version } = arrival;
+pub(super) fn instance_row(place: &Place, arrival: Arrival<'_>, metadata: &[u8], now: i64) -> Result<Vec<Value>> {
+    let Arrival { one, version, deletion } = arrival;
+    let hidden = if deletion.is_some() { Hidden::Deleted } else { Hidden::No };
     let new = &one.new;
     let key = &new.entry.key;
     let size = i64::try_from(new.size).map_err(|error| Error::internal("an object is too large").caused_by(error))?;
@@ -193,5 +198,9 @@ pub(super) fn instance_row(place: &Place, arrival: Arrival<'_>, metadata: &[u8])
         metadata.into(),
         new.frames.head.as_slice().into(),
         new.bulk.as_slice().into(),
+        hidden.code().into(),
+        // who has made an index anew must have the time to take it back
+        deletion.map(|_| now).into(),
+        deletion.into(),
     ])
 }

@@ -84,28 +84,24 @@ impl Catalogue {
     /// Makes a deletion known that an index has lost; whether it is known now.
     ///
     /// An index that does not know it although rows name its objects has the last word: the deletion never came about or was
-    /// taken back. One that knows it hides those of its objects' rows that came from `source`, as they were to be hidden next.
+    /// taken back.
     ///
     /// # Errors
     /// `Unavailable` when the database is.
-    pub async fn adopt(&self, deletion: &Deletion, objects: &[(InstanceUid, String)], source: &str) -> Result<bool> {
-        let (deletion, objects, source) = (deletion.clone(), objects.to_vec(), source.to_owned());
-        self.transact(move |transaction| {
-            let (deletion, objects, source) = (deletion.clone(), objects.clone(), source.clone());
-            Box::pin(async move { adopt(transaction, &deletion, objects, &source).await })
-        })
-        .await
-    }
-
-    /// Hides instances that got their rows just now by a deletion that hid their objects before, and makes that known.
-    ///
-    /// # Errors
-    /// `Unavailable` when the database is.
-    pub async fn hide_again(&self, deletion: &Deletion, objects: &[(InstanceUid, String)]) -> Result<()> {
+    pub async fn adopt(&self, deletion: &Deletion, objects: &[(InstanceUid, String)]) -> Result<bool> {
         let (deletion, objects) = (deletion.clone(), objects.to_vec());
         self.transact(move |transaction| {
             let (deletion, objects) = (deletion.clone(), objects.clone());
-            Box::pin(async move { hide_again(transaction, &deletion, objects).await })
+            Box::pin(async move {
+                if is_known(transaction, &deletion).await? {
+                    return Ok((false, true));
+                }
+                let free = !any_named(transaction, objects).await?;
+                if free {
+                    make_known(transaction, &deletion).await?;
+                }
+                Ok((free, free))
+            })
         })
         .await
     }
@@ -207,46 +203,6 @@ async fn hide(transaction: &mut Transaction, deletion: &Deletion, named: &BTreeS
     Ok((true, Hid::Instances(rows.len() as u64)))
 }
 
-async fn adopt(
-    transaction: &mut Transaction,
-    deletion: &Deletion,
-    objects: Vec<(InstanceUid, String)>,
-    source: &str,
-) -> Result<(bool, bool)> {
-    let rows = named(transaction, objects).await?;
-    let Some(id) = known(transaction, deletion).await? else {
-        if rows.is_empty() {
-            make_known(transaction, deletion).await?;
-        }
-        return Ok((rows.is_empty(), rows.is_empty()));
-    };
-    let left: Vec<Place> = rows.into_iter().filter(|(of, _)| of == source).map(|(_, place)| place).collect();
-    hide_adopted(transaction, deletion, id, left).await?;
-    Ok((true, true))
-}
-
-async fn hide_again(
-    transaction: &mut Transaction,
-    deletion: &Deletion,
-    objects: Vec<(InstanceUid, String)>,
-) -> Result<(bool, ())> {
-    let id = match known(transaction, deletion).await? {
-        Some(id) => id,
-        None => make_known(transaction, deletion).await?,
-    };
-    let rows = named(transaction, objects).await?.into_iter().map(|(_, place)| place).collect();
-    hide_adopted(transaction, deletion, id, rows).await?;
-    Ok((true, ()))
-}
-
-/// Hides those that a deletion hides and that are not hidden, for as long as if it had been deleted now: who has made an index
-/// anew must have the time to take it back.
-async fn hide_adopted(transaction: &mut Transaction, deletion: &Deletion, id: i64, mut rows: Vec<Place>) -> Result<()> {
-    rows.retain(|row| row.hidden == Hidden::No.code() || row.hidden == Hidden::Kept.code());
-    lock(transaction, &deletion.scope, rows.iter().map(|row| row.study).collect()).await?;
-    hide_rows(transaction, clock::unix_millis(), id, &rows).await
-}
-
 /// A row of an instance and where it belongs.
 struct Place {
     id: i64,
@@ -259,32 +215,28 @@ fn place(row: &Row) -> Result<Place> {
     Ok(Place { id: row.integer(0)?, series: row.integer(1)?, study: row.integer(2)?, hidden: row.integer(3)? })
 }
 
-/// The rows that name these objects, hidden ones included, and where each came from.
-async fn named(transaction: &mut Transaction, objects: Vec<(InstanceUid, String)>) -> Result<Vec<(String, Place)>> {
+/// Whether rows name any of these objects, hidden ones included.
+async fn any_named(transaction: &mut Transaction, objects: Vec<(InstanceUid, String)>) -> Result<bool> {
     let (uids, locations): (Vec<String>, BTreeSet<String>) =
         objects.into_iter().map(|(uid, location)| (uid.to_string(), location)).unzip();
     let any = transaction.dialect().any(2);
     // visible and hidden rows have an index each
     let halves = ["hidden = 0", "hidden <> 0"].map(|half| {
-        let text = format!(
-            "select id, series_id, study_id, hidden, location, source from instances \
-             where partition_id = $1 and sop_instance_uid {any} and {half}"
-        );
+        let text =
+            format!("select location from instances where partition_id = $1 and sop_instance_uid {any} and {half}");
         Statement::new(text).with(MAIN_PARTITION).with(uids.clone())
     });
-    let mut found = Vec::new();
     for row in transaction.fetch_each(halves.into()).await?.iter().flatten() {
-        if locations.contains(row.text(4)?) {
-            found.push((row.text(5)?.to_owned(), place(row)?));
+        if locations.contains(row.text(0)?) {
+            return Ok(true);
         }
     }
-    Ok(found)
+    Ok(false)
 }
 
-/// The row of a deletion, if there is one.
-async fn known(transaction: &mut Transaction, deletion: &Deletion) -> Result<Option<i64>> {
+async fn is_known(transaction: &mut Transaction, deletion: &Deletion) -> Result<bool> {
     let find = Statement::new("select id from deletions where uuid = $1").with(deletion.id.to_string());
-    transaction.fetch_each(vec![find]).await?.iter().flatten().next().map(|row| row.integer(0)).transpose()
+    Ok(transaction.fetch_each(vec![find]).await?.iter().flatten().next().is_some())
 }
 
 async fn make_known(transaction: &mut Transaction, deletion: &Deletion) -> Result<i64> {
@@ -313,11 +265,13 @@ async fn hide_rows(transaction: &mut Transaction, at: i64, deletion: i64, rows: 
     transaction.fetch_each(recounts(dialect, &series, &studies)).await.map(drop)
 }
 
-fn insert(deletion: &Deletion) -> Statement {
+/// Makes a deletion known if it is not, and holds up whoever else does; gives its id.
+pub(super) fn insert(deletion: &Deletion) -> Statement {
     let (series_uid, instance_uid) = parts(&deletion.scope);
     Statement::new(
         "insert into deletions (uuid, partition_id, study_uid, series_uid, sop_instance_uid, deleted_at, who, reason) \
-         values ($1, $2, $3, $4, $5, $6, $7, $8) returning id",
+         values ($1, $2, $3, $4, $5, $6, $7, $8) \
+         on conflict (uuid) do update set deleted_at = deletions.deleted_at returning id",
     )
     .with(deletion.id.to_string())
     .with(MAIN_PARTITION)

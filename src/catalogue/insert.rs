@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::Catalogue;
 use super::database::Database;
+use super::deletions::Deletion;
 use super::failure::is_conflict;
 use super::metadata::{Dictionaries, Dictionary};
 use super::storing::store;
@@ -52,6 +53,8 @@ pub struct NewInstance {
     pub number_of_frames: u32,
     /// Where the values named by its BulkDataURIs lie.
     pub bulk: Vec<u8>,
+    /// The deletion that hid its object before there was this index: its row is hidden from the first, and stands in no other's way.
+    pub deletion: Option<Arc<Deletion>>,
 }
 
 /// How the storing of one instance came out. The same content under another study or series is another instance.

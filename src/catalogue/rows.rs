@@ -57,7 +57,7 @@ pub(super) struct Insert {
     pub(super) rows: Vec<Vec<Value>>,
 }
 
-/// Most rows of one SQLite statement: with 23 columns far below its limit of 32,766 parameters.
+/// Most rows of one SQLite statement: with 26 columns far below its limit of 32,766 parameters.
 const SQLITE_ROWS: usize = 64;
 
 impl Insert {

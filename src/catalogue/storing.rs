@@ -7,20 +7,23 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::MAIN_PARTITION;
-use super::columns::stored_text;
+use super::columns::{count, stored_text};
+use super::deletions::{Deletion, insert};
 use super::dialect::Dialect;
 use super::failure::Raced;
 use super::hidden::Hidden;
 use super::insert::{Batch, Inserted, NewInstance, NotInserted, Occasion, Patient, Prepared, Rules};
 use super::leases;
 use super::metadata::{Dictionaries, Dictionary};
-use super::sql::Statement;
+use super::sql::{Row, Statement};
 use super::transaction::Transaction;
 use super::upsert::insert_new;
 use crate::config::{Duplicates, OtherPatient};
 use crate::dicom::uid::{InstanceKey, InstanceUid, SeriesUid, StudyUid};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What a transaction did, to be used once it is committed.
 #[derive(Default)]
@@ -71,6 +74,7 @@ pub(super) async fn store(
 }
 
 /// What is there before a transaction changes anything.
+#[derive(Default)]
 struct Look {
     /// The leases that are held.
     leases: HashSet<String>,
@@ -78,6 +82,10 @@ struct Look {
     known: HashMap<String, Known>,
     /// The older versions that are kept, by SOP Instance UID, where anybody wants to know.
     kept: HashMap<String, Vec<Kept>>,
+    /// Those that a deletion hides, by SOP Instance UID, where anybody wants to know.
+    gone: HashMap<String, Vec<Gone>>,
+    /// The rows of the deletions that hide what comes.
+    deletions: HashMap<Uuid, i64>,
     /// The Patient IDs of studies, where anybody wants to know.
     patients: HashMap<String, Option<String>>,
 }
@@ -98,18 +106,22 @@ async fn look(transaction: &mut Transaction, batches: &[&Batch]) -> Result<Look>
         studies.into_iter().map(ToString::to_string).collect()
     };
     let replaces = |batch: &&Batch| matches!(batch.rules.duplicates, Duplicates::Replace | Duplicates::Versions);
-    if dialect == Dialect::Postgres && batches.iter().any(replaces) {
+    let deletions = deletions(batches);
+    let deletes = !deletions.is_empty();
+    if dialect == Dialect::Postgres && (deletes || batches.iter().any(replaces)) {
         // those who replace the same instance take turns, instead of finding again and again that another was faster
         let lock =
             "select id from studies where partition_id = $1 and study_uid = any($2) order by study_uid for update";
         transaction.fetch_each(vec![Statement::new(lock).with(MAIN_PARTITION).with(studies())]).await?;
     }
+    // after the studies, as when a deletion is taken back
+    let deletions = make_known(transaction, deletions).await?;
     let uids: Vec<String> = keys().map(|key| key.instance.to_string()).collect();
-    let found = batches.iter().any(|batch| batch.rules.occasion == Occasion::Found);
+    let found = deletes || batches.iter().any(|batch| batch.rules.occasion == Occasion::Found);
     let held = leases::held(dialect, leases.into_iter().cloned().collect());
     let mut statements = vec![held, find.with(MAIN_PARTITION).with(uids.clone())];
     if found {
-        statements.push(find_kept(dialect, uids));
+        statements.push(find_hidden(dialect, uids));
     }
     if batches.iter().any(|batch| batch.rules.other_patient == OtherPatient::Reject) {
         let find = Statement::new(format!(
@@ -119,8 +131,7 @@ async fn look(transaction: &mut Transaction, batches: &[&Batch]) -> Result<Look>
         statements.push(find.with(MAIN_PARTITION).with(studies()));
     }
     let mut rows = transaction.fetch_each(statements).await?.into_iter();
-    let mut look =
-        Look { leases: HashSet::new(), known: HashMap::new(), kept: HashMap::new(), patients: HashMap::new() };
+    let mut look = Look { deletions, ..Look::default() };
     for row in rows.next().unwrap_or_default() {
         look.leases.insert(row.text(0)?.to_owned());
     }
@@ -140,8 +151,7 @@ async fn look(transaction: &mut Transaction, batches: &[&Batch]) -> Result<Look>
         look.known.insert(row.text(0)?.to_owned(), stored);
     }
     for row in if found { rows.next() } else { None }.unwrap_or_default() {
-        let kept = Kept { version: row.integer(1)?, came: Came::new(row.integer(2)?, row.text(3)?) };
-        look.kept.entry(row.text(0)?.to_owned()).or_default().push(kept);
+        look.hidden(&row)?;
     }
     for row in rows.flatten() {
         look.patients.insert(row.text(0)?.to_owned(), row.optional_text(1)?.map(str::to_owned));
@@ -149,11 +159,39 @@ async fn look(transaction: &mut Transaction, batches: &[&Batch]) -> Result<Look>
     Ok(look)
 }
 
-/// The older versions that are kept of these SOP Instance UIDs.
-fn find_kept(dialect: Dialect, uids: Vec<String>) -> Statement {
+impl Look {
+    /// Notes a row of [`find_hidden`].
+    fn hidden(&mut self, row: &Row) -> Result<()> {
+        let (uid, location) = (row.text(0)?.to_owned(), row.text(3)?);
+        if let Some(deletion) = row.optional_integer(4)? {
+            self.gone.entry(uid).or_default().push(Gone { deletion, location: location.to_owned() });
+        } else {
+            let kept = Kept { version: row.integer(1)?, came: Came::new(row.integer(2)?, location) };
+            self.kept.entry(uid).or_default().push(kept);
+        }
+        Ok(())
+    }
+}
+
+/// The deletions that hide what comes.
+fn deletions<'a>(batches: &[&'a Batch]) -> BTreeMap<Uuid, &'a Deletion> {
+    let instances = batches.iter().flat_map(|batch| &batch.instances);
+    instances.filter_map(|one| one.new.deletion.as_ref().map(|deletion| (deletion.id, &**deletion))).collect()
+}
+
+/// Makes deletions known that are not; the ids of their rows. Whoever else inserts what one of them hides waits here.
+async fn make_known(transaction: &mut Transaction, deletions: BTreeMap<Uuid, &Deletion>) -> Result<HashMap<Uuid, i64>> {
+    let inserts = deletions.values().map(|deletion| insert(deletion)).collect();
+    let rows = transaction.fetch_each(inserts).await?;
+    let ids = rows.iter().flatten().map(|row| row.integer(0)).collect::<Result<Vec<_>>>()?;
+    Ok(deletions.into_keys().zip(ids).collect())
+}
+
+/// The older versions that are kept of these SOP Instance UIDs, and what was deleted of them.
+fn find_hidden(dialect: Dialect, uids: Vec<String>) -> Statement {
     let find = Statement::new(format!(
-        "select sop_instance_uid, version, received_at, location from instances \
-         where partition_id = $1 and hidden = 3 and hidden <> 0 and sop_instance_uid {}",
+        "select sop_instance_uid, version, received_at, location, deletion_id from instances \
+         where partition_id = $1 and (hidden = 3 or deletion_id is not null) and hidden <> 0 and sop_instance_uid {}",
         dialect.any(2)
     ));
     find.with(MAIN_PARTITION).with(uids)
@@ -201,6 +239,12 @@ struct Kept {
     came: Came,
 }
 
+/// An instance that a deletion hides.
+struct Gone {
+    deletion: i64,
+    location: String,
+}
+
 impl Known {
     fn of(new: &NewInstance) -> Self {
         let key = &new.entry.key;
@@ -223,10 +267,25 @@ pub(super) struct Arrival<'a> {
     pub(super) one: &'a Prepared,
     /// 1 for the first content under its UID.
     pub(super) version: i64,
+    /// The row of the deletion that hides it.
+    pub(super) deletion: Option<i64>,
 }
 
+impl Arrival<'_> {
+    /// Whether it can be seen.
+    pub(super) fn shows(&self) -> bool {
+        self.deletion.is_none()
+    }
+}
+
+/// The instances of a series to insert, by UID and storage key: of one UID one can be seen, and others may be hidden.
+pub(super) type OfSeries<'a> = BTreeMap<(&'a InstanceUid, &'a str), Arrival<'a>>;
+
+/// The instances of a study to insert.
+pub(super) type OfStudy<'a> = BTreeMap<&'a SeriesUid, OfSeries<'a>>;
+
 /// The instances to insert, by the order in which rows are locked.
-pub(super) type New<'a> = BTreeMap<&'a StudyUid, BTreeMap<&'a SeriesUid, BTreeMap<&'a InstanceUid, Arrival<'a>>>>;
+pub(super) type New<'a> = BTreeMap<&'a StudyUid, OfStudy<'a>>;
 
 /// A row whose place is taken by a new one.
 pub(super) struct Replaced {
@@ -241,16 +300,14 @@ pub(super) struct Replaced {
 
 /// Decides what becomes of each instance.
 struct Judge<'a> {
-    known: HashMap<String, Known>,
-    kept: HashMap<String, Vec<Kept>>,
-    patients: HashMap<String, Option<String>>,
+    look: Look,
     new: New<'a>,
     replaced: Vec<Replaced>,
 }
 
 impl<'a> Judge<'a> {
     fn new(look: Look) -> Self {
-        Self { known: look.known, kept: look.kept, patients: look.patients, new: New::new(), replaced: Vec::new() }
+        Self { look, new: New::new(), replaced: Vec::new() }
     }
 
     /// The outcomes of a batch, not yet with what the index says of patients.
@@ -258,6 +315,10 @@ impl<'a> Judge<'a> {
         let mut own = HashSet::new();
         let mut outcomes = Vec::with_capacity(batch.instances.len());
         for one in &batch.instances {
+            if let Some(deletion) = &one.new.deletion {
+                outcomes.push(self.deleted(one, deletion)?);
+                continue;
+            }
             let outcome = self.instance(one, batch.rules, &own)?;
             if matches!(outcome, Inserted::New(_) | Inserted::Replaced(_) | Inserted::Below) {
                 own.insert(&one.new.entry.key.instance);
@@ -267,17 +328,40 @@ impl<'a> Judge<'a> {
         Ok(outcomes)
     }
 
+    /// What was deleted is nobody's duplicate, whatever can be seen under its UID: only its own row is. Contents of one UID that
+    /// the same deletion hides are numbered as they come.
+    fn deleted(&mut self, one: &'a Prepared, deletion: &Deletion) -> Result<Inserted> {
+        let missing = || Error::internal("an upsert returned less than it was given");
+        let deletion = *self.look.deletions.get(&deletion.id).ok_or_else(missing)?;
+        let (key, location) = (&one.new.entry.key, &one.new.location);
+        let gone = self.look.gone.entry(key.instance.to_string()).or_default();
+        if gone.iter().any(|gone| gone.location == *location) {
+            return Ok(Inserted::Identical);
+        }
+        let version = 1 + count(gone.iter().filter(|gone| gone.deletion == deletion).count());
+        gone.push(Gone { deletion, location: location.clone() });
+        self.arrives(Arrival { one, version, deletion: Some(deletion) });
+        Ok(Inserted::New(Patient::Same))
+    }
+
+    fn arrives(&mut self, arrival: Arrival<'a>) {
+        let new = &arrival.one.new;
+        let key = &new.entry.key;
+        let of_series = self.new.entry(&key.study).or_default().entry(&key.series).or_default();
+        of_series.insert((&key.instance, &new.location), arrival);
+    }
+
     fn instance(&mut self, one: &'a Prepared, rules: Rules, own: &HashSet<&InstanceUid>) -> Result<Inserted> {
         let key = &one.new.entry.key;
         if rules.other_patient == OtherPatient::Reject {
             let patient = stored_text(one.new.entry.study.patient_id.as_ref());
-            let of_study = self.patients.entry(key.study.to_string()).or_insert_with(|| patient.clone());
+            let of_study = self.look.patients.entry(key.study.to_string()).or_insert_with(|| patient.clone());
             if *of_study != patient {
                 return Ok(Inserted::OtherPatient);
             }
         }
         let (mut version, mut outcome) = (1, Inserted::New(Patient::Same));
-        if let Some(known) = self.known.get(key.instance.as_str()) {
+        if let Some(known) = self.look.known.get(key.instance.as_str()) {
             let lost = rules.occasion == Occasion::Lost;
             let older = rules.occasion == Occasion::Found && Came::of(&one.new) < known.came;
             let hidden = match rules.duplicates {
@@ -303,16 +387,15 @@ impl<'a> Judge<'a> {
             let back = older.then(|| (key.instance.clone(), self.version_below(key, row, &one.new)));
             self.replaced.push(Replaced { id: row.id, series: row.series, study: row.study, hidden, back });
         }
-        self.known.insert(key.instance.to_string(), Known::of(&one.new));
-        let of_series = self.new.entry(&key.study).or_default().entry(&key.series).or_default();
-        of_series.insert(&key.instance, Arrival { one, version });
+        self.look.known.insert(key.instance.to_string(), Known::of(&one.new));
+        self.arrives(Arrival { one, version, deletion: None });
         Ok(outcome)
     }
 
     /// Which version a content is that came before the one that can be seen; it and all that came later go up by one.
     fn version_below(&self, key: &InstanceKey, seen: KnownRow, new: &NewInstance) -> i64 {
         let came = Came::of(new);
-        let kept = self.kept.get(key.instance.as_str()).into_iter().flatten();
+        let kept = self.look.kept.get(key.instance.as_str()).into_iter().flatten();
         kept.filter(|kept| kept.came > came).map(|kept| kept.version).min().unwrap_or(seen.version).min(seen.version)
     }
 }

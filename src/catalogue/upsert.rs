@@ -14,11 +14,11 @@ use super::insert::Guess;
 use super::metadata::{Dictionaries, Dictionary};
 use super::rows::{Column, Insert, Kind};
 use super::sql::{Row, Statement, Value};
-use super::storing::{Arrival, New, Replaced};
+use super::storing::{Arrival, New, OfSeries, OfStudy, Replaced};
 use super::transaction::{Step, Transaction};
 use crate::clock;
 use crate::dicom::entry::IndexEntry;
-use crate::dicom::uid::{InstanceKey, InstanceUid, SeriesUid};
+use crate::dicom::uid::{InstanceKey, InstanceUid};
 use crate::error::{Error, Result};
 
 /// What remains to be done after studies and series are there, and what was found out about them.
@@ -55,7 +55,7 @@ pub(super) async fn insert_new(
     steps.extend(add_to_studies(&studies, &series));
     steps.extend(refresh(new, &studies, &series, replaced, now));
     let dictionaries = choose_dictionaries(transaction, cache, &mut series, &mut steps).await?;
-    insert_instances(dialect, &series, &mut steps)?;
+    insert_instances(dialect, &series, &mut steps, now)?;
     steps.extend(give_back(replaced, &series, now));
     let mut of_replaced: BTreeSet<i64> = replaced.iter().map(|one| one.study).collect();
     if replaced.iter().any(|one| one.back.is_some()) {
@@ -111,11 +111,11 @@ fn strangers(new: &New<'_>, studies: &Studies, replaced: &[Replaced]) -> HashSet
     for (id, study) in studies {
         let Some((_, of_study)) = new.iter().find(|(uid, _)| uid.as_str() == study.uid) else { continue };
         let patient = |entry: &IndexEntry| stored_text(entry.study.patient_id.as_ref());
-        let of_all = match first(of_study) {
+        let of_all = match first_shown(of_study) {
             Some(first) if study.takes_on(*id, of_study, replaced) => patient(first),
             _ => study.patient_id.clone(),
         };
-        for (uid, arrival) in of_study.values().flatten() {
+        for ((uid, _), arrival) in of_study.values().flatten().filter(|(_, arrival)| arrival.shows()) {
             if patient(&arrival.one.new.entry) != of_all {
                 strangers.insert(InstanceUid::clone(uid));
             }
@@ -151,7 +151,7 @@ type Studies = HashMap<i64, Study>;
 fn studies(dialect: Dialect, new: &New<'_>, now: i64) -> Insert {
     let mut rows = Vec::with_capacity(new.len());
     for (uid, series) in new {
-        let Some(first) = first(series) else { continue };
+        let Some(first) = first_shown(series).or_else(|| first(series)) else { continue };
         rows.push(study_row(uid, first, instances(series), now));
     }
     Insert {
@@ -175,15 +175,29 @@ fn studies(dialect: Dialect, new: &New<'_>, now: i64) -> Insert {
     }
 }
 
-/// The new instances of a study.
-type OfStudy<'a> = BTreeMap<&'a SeriesUid, BTreeMap<&'a InstanceUid, Arrival<'a>>>;
-
 fn first<'a>(series: &OfStudy<'a>) -> Option<&'a IndexEntry> {
     series.values().flat_map(BTreeMap::values).next().map(|first| &first.one.new.entry)
 }
 
+/// The first of those that can be seen: what was deleted tells nothing of a study or series.
+fn first_shown<'a>(series: &OfStudy<'a>) -> Option<&'a IndexEntry> {
+    let mut shown = series.values().flat_map(BTreeMap::values).filter(|arrival| arrival.shows());
+    shown.next().map(|first| &first.one.new.entry)
+}
+
+/// How many instances can be seen.
 fn instances(series: &OfStudy<'_>) -> i64 {
-    count(series.values().map(BTreeMap::len).sum())
+    series.values().map(shown).sum()
+}
+
+fn shown(series: &OfSeries<'_>) -> i64 {
+    count(series.values().filter(|arrival| arrival.shows()).count())
+}
+
+/// The instance of a series that tells of it: one that can be seen, if any can.
+fn foremost<'a>(series: &OfSeries<'a>) -> Option<Arrival<'a>> {
+    let mut shown = series.values().filter(|arrival| arrival.shows());
+    shown.next().or_else(|| series.values().next()).copied()
 }
 
 fn stored_studies(rows: impl Iterator<Item = Row>) -> Result<Studies> {
@@ -207,13 +221,13 @@ fn refresh(new: &New<'_>, studies: &Studies, series: &[Series<'_>], replaced: &[
     for (id, study) in studies {
         let Some((uid, of_study)) = new.iter().find(|(uid, _)| uid.as_str() == study.uid) else { continue };
         if study.takes_on(*id, of_study, replaced)
-            && let Some(entry) = first(of_study)
+            && let Some(entry) = first_shown(of_study)
         {
             steps.push(update("studies", STUDY_COLUMNS, study_row(uid, entry, 0, now), *id));
         }
     }
     for series in series {
-        let Some((first, _)) = series.instances.first() else { continue };
+        let Some((first, _)) = series.instances.iter().find(|(first, _)| first.shows()) else { continue };
         let revived = series.fresh && !series.inserted;
         if revived || replaced.iter().any(|one| one.series == series.id && one.back.is_none()) {
             let entry = &first.one.new.entry;
@@ -249,7 +263,7 @@ struct Series<'a> {
     study_id: i64,
     /// It was inserted by this transaction.
     inserted: bool,
-    /// There was nothing to be seen of it before.
+    /// There is something to be seen of it, and there was nothing before.
     fresh: bool,
     modality: Option<&'a String>,
     dictionary: Option<i64>,
@@ -261,8 +275,8 @@ fn series(new: &New<'_>, now: i64) -> Insert {
     let mut rows = Vec::new();
     for (study, series) in new {
         for (uid, instances) in series {
-            let Some(first) = instances.values().next() else { continue };
-            rows.push(series_row(study, uid, &first.one.new.entry, count(instances.len()), now));
+            let Some(first) = foremost(instances) else { continue };
+            rows.push(series_row(study, uid, &first.one.new.entry, shown(instances), now));
         }
     }
     Insert {
@@ -286,12 +300,13 @@ fn stored_series<'a>(rows: &[Row], new: &New<'a>, studies: &Studies) -> Result<V
         let study_id = row.integer(1)?;
         let study = studies.get(&study_id).ok_or_else(missing)?;
         let instances = given.remove(&(study.uid.as_str(), row.text(2)?)).ok_or_else(missing)?;
-        let first = instances.values().next().ok_or_else(missing)?;
+        let first = foremost(instances).ok_or_else(missing)?;
+        let shown = shown(instances);
         stored.push(Series {
             id: row.integer(0)?,
             study_id,
             inserted: row.integer(3)? == 1,
-            fresh: row.integer(5)? == count(instances.len()),
+            fresh: shown > 0 && row.integer(5)? == shown,
             modality: first.one.new.entry.series.modality.as_ref(),
             dictionary: row.optional_integer(4)?,
             instances: instances.values().map(|one| (*one, None)).collect(),
@@ -384,7 +399,7 @@ async fn choose_dictionaries(
 }
 
 /// Inserts the instances by the order of their UIDs, and the blocks of their frame indexes.
-fn insert_instances(dialect: Dialect, series: &[Series<'_>], steps: &mut Vec<Step>) -> Result<()> {
+fn insert_instances(dialect: Dialect, series: &[Series<'_>], steps: &mut Vec<Step>, now: i64) -> Result<()> {
     let mut sorted: Vec<(&Series<'_>, Arrival<'_>, Option<&Vec<u8>>)> = series
         .iter()
         .flat_map(|series| series.instances.iter().map(move |(one, again)| (series, *one, again.as_ref())))
@@ -394,7 +409,7 @@ fn insert_instances(dialect: Dialect, series: &[Series<'_>], steps: &mut Vec<Ste
         .iter()
         .map(|(series, arrival, again)| {
             let place = Place { study: series.study_id, series: series.id, dictionary: series.dictionary };
-            instance_row(&place, *arrival, again.unwrap_or(&arrival.one.compressed))
+            instance_row(&place, *arrival, again.unwrap_or(&arrival.one.compressed), now)
         })
         .collect::<Result<Vec<_>>>()?;
     // SQLite's writer has seen what is stored, and nobody writes beside it
@@ -407,10 +422,28 @@ fn insert_instances(dialect: Dialect, series: &[Series<'_>], steps: &mut Vec<Ste
     };
     let insert = Insert { table: "instances", columns: INSTANCE_COLUMNS, tail, rows };
     steps.extend(insert.statements(dialect)?.into_iter().map(|statement| Step { statement, changes }));
+    insert_frame_blocks(dialect, sorted.into_iter().map(|(_, arrival, _)| arrival), steps)
+}
+
+fn insert_frame_blocks<'a>(
+    dialect: Dialect,
+    arrivals: impl Iterator<Item = Arrival<'a>>,
+    steps: &mut Vec<Step>,
+) -> Result<()> {
     let mut rows = Vec::new();
-    for (_, Arrival { one, .. }, _) in sorted {
+    for Arrival { one, deletion, .. } in arrivals {
         let uid = one.new.entry.key.instance.as_str();
-        let blocks = (0..).zip(&one.new.frames.blocks);
+        let blocks = (0_i64..).zip(&one.new.frames.blocks);
+        if let Some(deletion) = deletion {
+            // the UID alone finds what can be seen
+            let text = "insert into frame_blocks (instance_id, block, frames) select id, $1, $2 from instances \
+                        where partition_id = $3 and sop_instance_uid = $4 and location = $5 and deletion_id = $6 and hidden <> 0";
+            steps.extend(blocks.map(|(number, block)| {
+                let insert = Statement::new(text).with(number).with(block.as_slice()).with(MAIN_PARTITION);
+                Step::from(insert.with(uid).with(one.new.location.as_str()).with(deletion))
+            }));
+            continue;
+        }
         rows.extend(blocks.map(|(number, block)| vec![uid.into(), Value::Integer(number), block.as_slice().into()]));
     }
     let columns = &[("instance_id", Kind::InstanceId), ("block", Kind::Integer), ("frames", Kind::Bytes)];
