@@ -259,11 +259,12 @@ class Rebuilt:
 
     def _sweep(self, rows):
         """Once the leases of the dead have run out, what no row names goes."""
+        run_out = f"update leases set expires_at = {time.time_ns() // 1_000_000}"
         if self.database:
-            self.database.ask("update leases set expires_at = 0")
+            self.database.ask(run_out)
         else:
             with sqlite3.connect(self.data / "index.sqlite3") as index:
-                index.execute("update leases set expires_at = 0")
+                index.execute(run_out)
             index.close()
         self.archive.sweep()
         if rows:

@@ -220,12 +220,13 @@ def finish(soak, archive, database, whole):
     if verified != len(listed):
         raise Faithless(f"verify checked {verified} instances, and {len(listed)} are found")
     archive.stop()
-    # the killed ones' leases would run out within the hour
+    # the killed ones' leases would run out within the hour; not before what was stored under them
+    run_out = f"update leases set expires_at = {time.time_ns() // 1_000_000}"
     if database:
-        database.ask("update leases set expires_at = 0")
+        database.ask(run_out)
     else:
         with contextlib.closing(sqlite3.connect(archive.data / "index.sqlite3")) as index, index:
-            index.execute("update leases set expires_at = 0")
+            index.execute(run_out)
     swept = archive.sweep() + archive.sweep("--full")
     if left := archive.sweep("--full", "--dry-run"):
         raise Faithless(f"{left} objects are left over after the sweep")
