@@ -16,7 +16,7 @@ const SIZES: &[(&str, u64)] = &[
 ];
 
 /// Units of durations in milliseconds, the largest first.
-const DURATIONS: &[(&str, u64)] = &[("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+const DURATIONS: &[(&str, u64)] = &[("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// Reads a size such as `64 MiB`, `5GB` or a plain number of bytes.
 ///
@@ -30,7 +30,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     parse(text, unit).ok_or_else(|| format!("`{text}` must be a size such as `64 MiB` or `5 GB`"))
 }
 
-/// Reads a duration such as `30s`, `500ms`, `5m` or `1h`.
+/// Reads a duration such as `500ms`, `30s`, `5m`, `1h` or `7d`.
 ///
 /// # Errors
 /// Says what would be accepted.
@@ -38,7 +38,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let unit = |name: &str| DURATIONS.iter().find(|(known, _)| *known == name).map(|(_, millis)| *millis);
     parse(text, unit)
         .map(Duration::from_millis)
-        .ok_or_else(|| format!("`{text}` must be a duration such as `30s`, `500ms` or `5m`"))
+        .ok_or_else(|| format!("`{text}` must be a duration such as `500ms`, `30s`, `5m`, `1h` or `7d`"))
 }
 
 fn parse(text: &str, unit: impl Fn(&str) -> Option<u64>) -> Option<u64> {
@@ -91,13 +91,19 @@ mod tests {
 
     #[test]
     fn durations_are_read_and_shown() {
-        let cases =
-            [("30s", 30_000, "30s"), ("90 s", 90_000, "90s"), ("500ms", 500, "500ms"), ("60m", 3_600_000, "1h")];
+        let cases = [
+            ("30s", 30_000, "30s"),
+            ("90 s", 90_000, "90s"),
+            ("500ms", 500, "500ms"),
+            ("60m", 3_600_000, "1h"),
+            ("7d", 604_800_000, "7d"),
+            ("168h", 604_800_000, "7d"),
+        ];
         for (text, millis, shown) in cases {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
             assert_eq!(format_duration(Duration::from_millis(millis)), shown);
         }
-        for text in ["", "30", "s", "-1s", "1d", "1.5s"] {
+        for text in ["", "30", "s", "-1s", "1w", "1.5s"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }
