@@ -307,7 +307,7 @@ async fn rules_change_attributes_and_keep_what_they_were(mut server: TestServer)
     server.lose_index().await;
     let output = server.run(&["reindex"]).await;
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
-    server.restart().await;
+    server.restart_with(&[("ISOCENTER_STORE_COERCION", RULES), (OTHER_PATIENT, "reject")]).await;
     assert_eq!(told(&server.store(&[ct(1).part10(Syntax::Explicit)]).await), (200, vec![], vec![]));
 }
 

@@ -255,6 +255,11 @@ impl Coercer {
         let mut before = Vec::new();
         for (tag, (rule, text)) in &changed {
             let bytes = text.as_ref().map(|text| encode(text, rule.vr, charset)).transpose()?;
+            // letters that the file has no character set for would be guessed at; what it had already is its own guess
+            let foreign = bytes.as_ref().is_some_and(|bytes| !bytes.is_ascii()) && self.scan.raw(*tag).is_ascii();
+            if foreign && charset == CharacterSet::default() {
+                return Err(CoercionError::CharacterSet);
+            }
             replacements.insert(*tag, bytes.map(|bytes| Replacement { vr: rule.vr, bytes }));
             before.push((*tag, rule.vr, self.scan.raw(*tag).to_vec()));
         }
@@ -620,6 +625,22 @@ mod tests {
         assert_eq!(coerce(&large, &comments, 1000), Err(CoercionError::TooLarge));
         let greek = [rule("PatientID", Action::Set(text("\u{3b1}")))];
         assert_eq!(coerce(&little(), &greek, 1000), Err(CoercionError::CharacterSet));
+        // without a character set, or with that of ASCII, no other letter has bytes
+        for named in [None, Some(&b"ISO_IR 6"[..]), Some(b"\\ISO 2022 IR 87")] {
+            let file = samples::file(EXPLICIT_LITTLE, EXPLICIT, |writer| {
+                if let Some(named) = named {
+                    writer.put(CHARACTER_SET, VR::CS, named);
+                }
+                writer.identity().put(PATIENT_ID, VR::LO, b"A1");
+            });
+            for (action, expected) in [
+                (Action::Set(text("\u{fc}")), false),
+                (Action::Prefix(text("\u{dc}-")), false),
+                (Action::Set(text("u")), true),
+            ] {
+                assert_eq!(coerce(&file, &[rule("PatientID", action)], 1000).is_ok(), expected, "{named:?}");
+            }
+        }
     }
 
     #[test]
