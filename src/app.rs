@@ -18,8 +18,9 @@ use crate::archive::ingest::Ingest;
 use crate::archive::limits::IngestLimits;
 use crate::archive::policy::Policy;
 use crate::archive::retrieve::Retrieve;
+use crate::archive::shared_settings;
 use crate::archive::sweep::{self, Event, Stray, SweepOptions};
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, Work};
 use crate::clock::Stopwatch;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
@@ -71,21 +72,8 @@ impl App {
     async fn open_with(config: Config, catalogue: Catalogue) -> Result<Self> {
         catalogue.migrate().await?;
         let store = ObjectStorage::open(&config.storage_url(), &config.storage).await?;
-        let holds_objects = store.list("studies").next().await.transpose()?.is_some();
-        let holds_instances = catalogue.holds_instances().await?;
-        if holds_objects && !holds_instances {
-            tracing::warn!(
-                "the index is empty, but `{}` holds objects; if the index was lost, `isocenter reindex` makes it anew",
-                config.storage_url()
-            );
-        }
-        if holds_instances && !holds_objects {
-            return Err(Error::configuration(format!(
-                "the index holds instances, but `{}` holds no object; mount the volume that is missing, or name the right place \
-                 with `--storage-url` or `--data-dir`",
-                config.storage_url()
-            )));
-        }
+        belong_together(&catalogue, &store, &config).await?;
+        shared_settings::keep(&store, &config.shared()).await?;
         let limits = IngestLimits { instance_bytes: config.limits.instance_size, ..IngestLimits::default() };
         let ingest = Ingest::new(catalogue.clone(), store.clone(), limits, Policy::new(&config.store)?);
         let retrieve = Retrieve::new(catalogue.clone(), store.clone());
@@ -185,6 +173,40 @@ impl App {
     }
 }
 
+/// Index and objects that are not of the same archive are worse than none: what is stored would be lost with either.
+async fn belong_together(catalogue: &Catalogue, store: &ObjectStorage, config: &Config) -> Result<()> {
+    let mut listing = store.list("studies");
+    let object = loop {
+        match listing.next().await.transpose()? {
+            None => break None,
+            Some((key, _)) => {
+                if let Some(object) = key.instance_object() {
+                    break Some((key, object.lease));
+                }
+            }
+        }
+    };
+    // asked after the object was listed, and in this order: another server may be storing the first instances
+    let known = match &object {
+        Some((key, lease)) => {
+            catalogue.under_way(Work::Reindex).await? || catalogue.has_heard_of(key.as_str(), *lease).await?
+        }
+        None => true,
+    };
+    let place = config.storage_url();
+    match (object.is_some(), catalogue.holds_instances().await?) {
+        (true, false) if !known => Err(Error::configuration(format!(
+            "`{place}` holds objects of which the index knows nothing: it has no instance; if the index was lost, run \
+             `isocenter reindex`, which makes it anew; otherwise name the right one with `--database-url` or `--data-dir`"
+        ))),
+        (false, true) => Err(Error::configuration(format!(
+            "the index holds instances, but `{place}` holds no object; mount the volume that is missing, or name the right place \
+             with `--storage-url` or `--data-dir`"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 async fn within(probe: impl Future<Output = Result<()>>) -> Result<()> {
     tokio::time::timeout(PROBE_TIMEOUT, probe)
         .await
@@ -222,7 +244,7 @@ fn tell_of_newer(swept: sweep::Swept) {
         tracing::error!(
             key = key.as_str(),
             "the index is older than the objects, as when it was restored from a backup, so nothing was swept; \
-             `isocenter reindex` brings it up to date; if the object is one that it has named and left, `isocenter sweep --full` removes it"
+             `isocenter reindex` brings it up to date"
         );
     }
 }

@@ -219,6 +219,19 @@ async fn another_patient_is_stored_with_a_warning_unless_the_settings_say_otherw
     assert_eq!(server.search("/studies/1.2.3/instances").await.len(), 2);
     server.restart_with(&[(OTHER_PATIENT, "accept")]).await;
     assert_eq!(told(&server.store(&[of(7, "B")]).await), (200, vec![], vec![]));
+    // one that takes the place of another patient's, in a study of its own patient
+    let moved = |patient: &str, study: &str| {
+        let ct = Elements::ct(study, &format!("{study}.1"), "1.2.1.1.1");
+        ct.text(0x0010, 0x0020, VR::LO, patient).part10(Syntax::Explicit)
+    };
+    let replace = (DUPLICATES, "replace");
+    server.restart_with(&[(OTHER_PATIENT, "reject"), replace]).await;
+    assert_eq!(told(&server.store(&[moved("C", "1.2.4")]).await), (409, vec![], vec![0x0110]));
+    assert_eq!(told(&server.store(&[moved("A", "1.2.5")]).await), (200, vec![], vec![]), "of the same patient");
+    server.restart_with(&[replace]).await;
+    assert_eq!(told(&server.store(&[moved("C", "1.2.4")]).await), (202, vec![0xB007], vec![]));
+    server.restart_with(&[(OTHER_PATIENT, "accept"), replace]).await;
+    assert_eq!(told(&server.store(&[moved("A", "1.2.1")]).await), (200, vec![], vec![]));
     assert_eq!(server.search("/studies/1.2.1/instances").await.len(), 7);
     is_clean(&server).await;
 }

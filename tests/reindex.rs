@@ -27,6 +27,7 @@ on_both_stacks!(
     of_contents_in_several_series_the_last_one_counts,
     copies_that_a_run_found_needless_are_removed_by_the_next_sweep,
     what_a_run_left_beside_no_row_is_removed_by_a_full_sweep_only,
+    an_instance_whose_object_is_lost_or_damaged_gets_a_copy_of_the_same_content,
 );
 
 const ANY: &str = "application/dicom; transfer-syntax=*";
@@ -90,6 +91,21 @@ fn assert_same(now: &[Vec<u8>], before: &[Vec<u8>]) {
 /// Runs it: the exit status and the report.
 async fn reindex(server: &TestServer) -> (i32, Value) {
     report(&server.run(&["reindex", "--json"]).await)
+}
+
+/// Loses the index and starts the server beside the objects, which it would refuse if they were there already.
+async fn start_without_index(server: &mut TestServer) {
+    server.lose_index().await;
+    let storage = server.storage().await;
+    let keys: Vec<StorageKey> = server.keys().await.into_iter().map(StorageKey::from_index).collect();
+    let mut objects = Vec::new();
+    for key in &keys {
+        objects.push(take(&storage, key).await);
+    }
+    server.restart().await;
+    for (key, object) in keys.iter().zip(objects) {
+        give_back(&storage, key, object).await;
+    }
 }
 
 async fn a_lost_index_is_made_anew_and_answers_as_before(mut server: TestServer) {
@@ -220,9 +236,12 @@ async fn of_several_contents_the_settings_tell_which_one_counts(mut server: Test
         assert_eq!(server.store(std::slice::from_ref(content)).await.status, 200);
     }
     for (policy, visible, different) in [("versions", 2, 0), ("replace", 2, 0), ("reject", 0, 2)] {
-        server.lose_index().await;
         server.restart_with(&[("ISOCENTER_STORE_DUPLICATES", policy)]).await;
+        server.lose_index().await;
+        // nothing is said here: what the server was set to is kept beside the objects
+        server.set(&[]);
         let (status, report) = reindex(&server).await;
+        server.restart_with(&[("ISOCENTER_STORE_DUPLICATES", policy)]).await;
         assert_eq!(status, i32::from(different > 0), "{report}");
         assert_eq!(report["different"].as_u64().unwrap_or(0), different, "{report}");
         assert!(server.read(PATH, ANY).await.body == contents[visible], "{policy}");
@@ -261,8 +280,7 @@ async fn what_is_stored_again_while_its_delete_is_found_stays(mut server: TestSe
     let (before, after) = (&files[..6], &files[6..12]);
     assert_eq!(server.store(&files).await.status, 200);
     assert_eq!(server.send("DELETE", "/studies/1.2.1", &[], "").await.status, 204);
-    server.lose_index().await;
-    server.restart().await;
+    start_without_index(&mut server).await;
     let (found, stored) = tokio::join!(reindex(&server), server.store(before));
     assert_eq!(stored.status, 200);
     assert_eq!((&found.1["deleted"], &found.1["indexed"]), (&12.into(), &12.into()), "{}", found.1);
@@ -419,7 +437,7 @@ async fn an_index_from_a_backup_is_brought_up_to_date_and_no_sweep_removes_what_
 }
 
 /// An object and its receipt, taken away.
-async fn take(storage: &ObjectStorage, key: &StorageKey) -> (Vec<u8>, Receipt) {
+pub async fn take(storage: &ObjectStorage, key: &StorageKey) -> (Vec<u8>, Receipt) {
     let size = storage.exists(key).await.unwrap().unwrap();
     let bytes = storage.read_bytes(key, 0..size).await.unwrap().to_vec();
     let receipt = storage.receipt(key).await.unwrap().unwrap();
@@ -427,7 +445,7 @@ async fn take(storage: &ObjectStorage, key: &StorageKey) -> (Vec<u8>, Receipt) {
     (bytes, receipt)
 }
 
-async fn give_back(storage: &ObjectStorage, key: &StorageKey, (bytes, receipt): (Vec<u8>, Receipt)) {
+pub async fn give_back(storage: &ObjectStorage, key: &StorageKey, (bytes, receipt): (Vec<u8>, Receipt)) {
     let mut upload = storage.begin().await.unwrap();
     upload.name(key.clone());
     upload.write(bytes.into()).await.unwrap();
@@ -453,8 +471,8 @@ async fn an_older_content_never_takes_the_place_of_a_newer_one(mut server: TestS
     for (policy, versions) in
         [("replace", [Some(3), None, None, None]), ("versions", [Some(0), Some(1), Some(2), Some(3)])]
     {
-        server.lose_index().await;
-        server.restart_with(&[("ISOCENTER_STORE_DUPLICATES", policy)]).await;
+        server.set(&[("ISOCENTER_STORE_DUPLICATES", policy)]);
+        start_without_index(&mut server).await;
         // those that came first cannot be read the first time
         let mut away = Vec::new();
         for key in &keys[..3] {
@@ -496,8 +514,8 @@ async fn of_contents_in_several_series_the_last_one_counts(mut server: TestServe
         }
     }
     for policy in ["replace", "versions"] {
-        server.lose_index().await;
-        server.restart_with(&[("ISOCENTER_STORE_DUPLICATES", policy)]).await;
+        server.set(&[("ISOCENTER_STORE_DUPLICATES", policy)]);
+        start_without_index(&mut server).await;
         assert_eq!(reindex(&server).await.0, 0);
         for (study, [first, last]) in orders {
             assert_eq!(server.read(&path(study, last), ANY).await.status, 200, "{policy}: {study}");
@@ -578,11 +596,37 @@ async fn what_a_run_left_beside_no_row_is_removed_by_a_full_sweep_only(server: T
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("only `isocenter sweep --full` removes it"), "{text}");
     index.execute(&run_out).await;
-    assert_eq!(sweep(&server, &[]).await, (1, 0));
-    let text = String::from_utf8(server.run(&["sweep"]).await.stdout).unwrap();
-    assert!(text.contains("`isocenter sweep --full`") && text.contains("isocenter reindex"), "{text}");
-    assert_eq!(sweep(&server, &["--full"]).await, (0, 2));
+    assert_eq!(sweep(&server, &[]).await, (0, 1), "the copy that nothing needs");
+    assert_eq!(sweep(&server, &[]).await, (0, 0));
+    assert_eq!(sweep(&server, &["--full", "--dry-run"]).await, (0, 1));
+    assert_eq!(sweep(&server, &["--full"]).await, (0, 1));
     assert_eq!(sweep(&server, &[]).await, (0, 0));
     assert_eq!(server.keys().await, keys);
+    is_clean(&server).await;
+}
+
+async fn an_instance_whose_object_is_lost_or_damaged_gets_a_copy_of_the_same_content(server: TestServer) {
+    assert_eq!(server.store(&files()).await.status, 200);
+    let before = answers(&server).await;
+    let keys = server.keys().await;
+    let storage = server.storage().await;
+    let lease = uuid::Uuid::now_v7();
+    let kept = StorageKey::from_index(keys[3].clone());
+    for (number, key) in keys[..3].iter().enumerate() {
+        let original = StorageKey::from_index(key.clone());
+        let object = take(&storage, &original).await;
+        give_back(&storage, &elsewhere(key, lease), object.clone()).await;
+        match number {
+            0 => {}
+            1 => put(&storage, &original, vec![7; object.0.len()]).await,
+            _ => give_back(&storage, &original, object).await,
+        }
+    }
+    let (status, found) = reindex(&server).await;
+    assert_eq!((status, &found["indexed"], &found["left_over"]), (0, &2.into(), &1.into()), "{found}");
+    assert_eq!(sweep(&server, &[]).await, (0, 1));
+    let now = server.keys().await;
+    assert!(now.len() == keys.len() && now.contains(&keys[2]) && now.contains(&kept.as_str().to_owned()), "{now:?}");
+    assert_same(&answers(&server).await, &before);
     is_clean(&server).await;
 }

@@ -11,6 +11,7 @@ use isocenter::store::keys::StorageKey;
 use serde_json::{Value, json};
 use uuid::{NoContext, Timestamp, Uuid};
 
+use crate::reindex::{give_back, take};
 use crate::support::binary::client;
 use crate::support::database::{Backend, Session, TestDatabase};
 use crate::support::generate::{Elements, Syntax, Value as Pixels};
@@ -21,13 +22,15 @@ use crate::verify::{is_clean, put, report};
 on_both_stacks!(
     what_a_killed_server_left_is_removed_once_its_lease_has_run_out,
     sweeps_beside_a_storing_server_remove_nothing_of_its,
-    a_full_sweep_finds_stray_copies_and_leaves_what_is_not_an_instance,
-    a_full_sweep_is_refused_where_the_index_is_empty,
+    a_full_sweep_removes_stray_copies_once_reindex_has_read_them_and_leaves_what_is_not_an_instance,
+    a_full_sweep_removes_nothing_where_the_index_is_lost_or_old,
+    a_server_does_not_start_where_the_index_has_never_heard_of_the_objects,
+    commands_go_by_the_settings_of_the_servers_unless_they_have_their_own,
     the_object_of_a_hidden_row_stays,
     a_sweep_that_was_cut_off_is_continued_and_two_at_once_do_no_harm,
     a_sweep_removes_nothing_where_the_index_never_heard_of_the_lease_of_an_object,
     neither_sweep_nor_reindex_runs_beside_the_other,
-    what_is_left_of_a_cut_object_goes_when_the_instance_comes_again,
+    what_is_left_of_a_cut_or_damaged_object_goes_when_the_instance_comes_again,
     objects_whose_lease_is_gone_stay_while_reindex_may_make_their_rows,
     what_tells_of_a_deletion_that_never_came_about_goes_with_any_sweep_that_looks,
 );
@@ -153,7 +156,9 @@ async fn sweeps_beside_a_storing_server_remove_nothing_of_its(server: TestServer
     assert_eq!(is_clean(&server).await, 82);
 }
 
-async fn a_full_sweep_finds_stray_copies_and_leaves_what_is_not_an_instance(server: TestServer) {
+async fn a_full_sweep_removes_stray_copies_once_reindex_has_read_them_and_leaves_what_is_not_an_instance(
+    server: TestServer,
+) {
     let file = ct(1, 100);
     assert_eq!(server.store(&[&file]).await.status, 200);
     let kept = server.keys().await;
@@ -167,6 +172,14 @@ async fn a_full_sweep_finds_stray_copies_and_leaves_what_is_not_an_instance(serv
     let mut expected: Vec<String> = strays.iter().map(|key| key.as_str().to_owned()).collect();
     expected.sort();
     assert_eq!(sweep(&server, &[]).await, NOTHING, "their leases never were");
+    for flags in [&["sweep", "--json", "--full"][..], &["sweep", "--json", "--full", "--dry-run"]] {
+        let (status, report) = report(&server.run(flags).await);
+        assert_eq!((status, &report["removed"]), (1, &json!(0)), "{report}");
+        assert!(expected.iter().any(|key| report["newer_than_index"] == json!(key)), "{report}");
+    }
+    let (status, found) = report(&server.run(&["reindex", "--json"]).await);
+    assert_eq!((status, &found["damaged"]), (1, &json!(2)), "{found}");
+    assert_eq!(sweep(&server, &[]).await, NOTHING, "only a person can tell what they are worth");
     let swept = (2, 2 * file.len() as u64, expected);
     assert_eq!(sweep(&server, &["--full", "--dry-run"]).await, swept);
     for key in strays.iter().chain(&others) {
@@ -187,14 +200,72 @@ async fn a_full_sweep_finds_stray_copies_and_leaves_what_is_not_an_instance(serv
     assert_eq!(lines, "1 object looked at, 0 removed (0 B); 0 leases had run out\n");
 }
 
-async fn a_full_sweep_is_refused_where_the_index_is_empty(server: TestServer) {
-    put(&server.storage().await, &key(1, Uuid::now_v7(), 0), ct(1, 100)).await;
-    let refused = server.run(&["sweep", "--full", "--json"]).await;
+async fn a_full_sweep_removes_nothing_where_the_index_is_lost_or_old(mut server: TestServer) {
+    let files: Vec<Vec<u8>> = (1..=3).map(|instance| ct(instance, 100)).collect();
+    let refuses = async |server: &TestServer, unread: &str| {
+        let keys = server.keys().await;
+        for flags in [&["sweep", "--json", "--full"][..], &["sweep", "--json", "--full", "--dry-run"]] {
+            let (status, report) = report(&server.run(flags).await);
+            assert_eq!((status, &report["newer_than_index"]), (1, &json!(unread)), "{report}");
+            assert_eq!(server.keys().await, keys);
+        }
+    };
+    assert_eq!(server.store(&files[..1]).await.status, 200);
+    // when the index was saved the lease had been given back: nothing but a row tells of it
+    server.index().await.execute("delete from leases").await;
+    server.save_index().await;
+    assert_eq!(server.store(&files[1..2]).await.status, 503, "it goes on under another lease");
+    assert_eq!(server.store(&files[1..2]).await.status, 200);
+    server.restore_index().await;
+    let keys = server.keys().await;
+    refuses(&server, &keys[1]).await;
+    // lost, while the volume of the objects was not there either, and something was stored since
+    server.lose_index().await;
+    let storage = server.storage().await;
+    let mut objects = Vec::new();
+    for key in keys.iter().map(|key| StorageKey::from_index(key.clone())) {
+        objects.push(take(&storage, &key).await);
+    }
+    server.restart().await;
+    assert_eq!(server.store(&files[2..]).await.status, 200);
+    server.index().await.execute("delete from leases").await;
+    give_back(&storage, &StorageKey::from_index(keys[0].clone()), objects.remove(0)).await;
+    refuses(&server, &keys[0]).await;
+    give_back(&storage, &StorageKey::from_index(keys[1].clone()), objects.remove(0)).await;
+    let (status, found) = report(&server.run(&["reindex", "--json"]).await);
+    assert_eq!((status, &found["indexed"]), (0, &json!(2)), "{found}");
+    assert_eq!(sweep(&server, &["--full"]).await, NOTHING);
+    assert_eq!(is_clean(&server).await, 3);
+}
+
+async fn a_server_does_not_start_where_the_index_has_never_heard_of_the_objects(mut server: TestServer) {
+    assert_eq!(server.store(&[ct(1, 100)]).await.status, 200);
+    server.lose_index().await;
+    let refused = server.run(&["serve", "--listen", "127.0.0.1:0"]).await;
     let error = String::from_utf8(refused.stderr).unwrap();
     assert_eq!(refused.status.code(), Some(2), "{error}");
-    assert!(error.contains("has no instance") && error.contains("--dry-run"), "{error}");
-    assert_eq!(sweep(&server, &["--full", "--dry-run"]).await.0, 1);
-    assert_eq!(server.keys().await.len(), 1);
+    assert!(error.contains("isocenter reindex") && error.contains("--database-url"), "{error}");
+    assert_eq!(report(&server.run(&["reindex", "--json"]).await).0, 0);
+    server.restart().await;
+    read_back(&server, 1, &ct(1, 100)).await;
+}
+
+async fn commands_go_by_the_settings_of_the_servers_unless_they_have_their_own(mut server: TestServer) {
+    const WINDOW: &str = "ISOCENTER_STORE_UNDO_WINDOW";
+    server.restart_with(&[(WINDOW, "0s")]).await;
+    server.restart_with(&[(WINDOW, "30d")]).await;
+    assert_eq!(server.store(&[ct(1, 100), ct(2, 100)]).await.status, 200);
+    let path = "/studies/1.2.1/series/1.2.1.1/instances/1.2.1.1.1";
+    assert_eq!(server.send("DELETE", path, &[], "").await.status, 204);
+    // eight days ago: the window unless set otherwise is seven
+    server.index().await.execute("update instances set hidden_at = hidden_at - 691200000 where hidden = 1").await;
+    for (own, erased, warned) in [(&[][..], 0, false), (&[(WINDOW, "30d")], 0, false), (&[(WINDOW, "7d")], 1, true)] {
+        server.set(own);
+        let swept = server.run(&["sweep", "--json"]).await;
+        let told = String::from_utf8(swept.stderr.clone()).unwrap();
+        assert_eq!(told.contains("`store.undo_window` is set otherwise"), warned, "{own:?}: {told}");
+        assert_eq!(report(&swept).1["erased"], json!(erased), "{own:?}");
+    }
 }
 
 async fn the_object_of_a_hidden_row_stays(server: TestServer) {
@@ -293,7 +364,8 @@ async fn neither_sweep_nor_reindex_runs_beside_the_other(server: TestServer) {
         assert_eq!(server.run(&["sweep"]).await.status.code(), Some(0));
         assert_eq!(leases(&server).await, (1, 0));
     }
-    assert_eq!(sweep(&server, &["--full"]).await.0, 1);
+    let (status, report) = report(&server.run(&["sweep", "--json", "--full"]).await);
+    assert_eq!((status, &report["newer_than_index"]), (1, &json!(stray.as_str())), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -338,19 +410,24 @@ async fn a_reindex_that_was_killed_does_not_hold_up_sweeps_once_its_lease_has_ru
     }
 }
 
-async fn what_is_left_of_a_cut_object_goes_when_the_instance_comes_again(server: TestServer) {
+async fn what_is_left_of_a_cut_or_damaged_object_goes_when_the_instance_comes_again(server: TestServer) {
     let files = [ct(1, 100), ct(2, 100)];
     assert_eq!(server.store(&files).await.status, 200);
     let keys = server.keys().await;
     let storage = server.storage().await;
-    let cut = StorageKey::from_index(keys[0].clone());
-    put(&storage, &cut, files[0][..300].to_vec()).await;
-    assert_eq!(server.store(&files).await.status, 200);
-    assert_eq!(storage.exists(&cut).await.unwrap(), None);
-    let now = server.keys().await;
-    assert!(now.len() == 2 && now.contains(&keys[1]), "{now:?}");
-    assert_eq!(is_clean(&server).await, 2);
-    read_back(&server, 1, &files[0]).await;
+    let mut damaged = files[0].clone();
+    damaged.last_mut().map(|byte| *byte ^= 1).unwrap();
+    for left in [&files[0][..300], &damaged, &[]] {
+        let first = server.keys().await.into_iter().find(|key| *key != keys[1]).unwrap();
+        let first = StorageKey::from_index(first);
+        put(&storage, &first, left.to_vec()).await;
+        assert_eq!(server.store(&files).await.status, 200);
+        assert_eq!(storage.exists(&first).await.unwrap(), None, "{} bytes", left.len());
+        let now = server.keys().await;
+        assert!(now.len() == 2 && now.contains(&keys[1]), "{now:?}");
+        assert_eq!(is_clean(&server).await, 2);
+        read_back(&server, 1, &files[0]).await;
+    }
 }
 
 async fn objects_whose_lease_is_gone_stay_while_reindex_may_make_their_rows(server: TestServer) {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::archive::heal::{self, Again};
+use crate::archive::heal::{Again, Healer};
 use crate::archive::ingest::{Prepared, Shared};
 use crate::archive::lease::Lease;
 use crate::archive::memory::Share;
@@ -107,8 +107,10 @@ async fn settle(
             Inserted::New(_) | Inserted::Replaced(_) | Inserted::Below => Ok(true),
             Inserted::Identical => {
                 let Part { key, size, digest, source, .. } = &part;
-                let again = Again { key, object: &object, size: *size, digest: *digest, source };
-                heal::takes_the_place(shared, lease, &again).await
+                let Shared { catalogue, store, describer, limits, .. } = shared;
+                let healer = Healer { catalogue, store, describer, header: limits.header, lease: lease.id };
+                let again = Again { key, object: object.key(), size: *size, digest: *digest, source };
+                healer.takes_the_place(&again).await
             }
             Inserted::Different | Inserted::Ignored | Inserted::Older | Inserted::OtherPatient => Ok(false),
         };

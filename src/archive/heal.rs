@@ -1,4 +1,5 @@
-//! An instance that is sent again although its row is there: its object may be gone or cut, and then this one takes its place.
+//! An instance that comes again although its row is there: the object of that may be gone or damaged, and then this one takes its
+//! place. The object is read to know, which costs what it cost to receive this one.
 //!
 //! What was sent is the same, but not always what is stored: rules that change attributes note when they did, and may be others by
 //! now. If the objects differ, all of the row is written anew, and the old one is erased with its object. Otherwise the row names the
@@ -6,14 +7,15 @@
 
 use tokio::runtime::Handle;
 
-use crate::archive::describe::Object;
-use crate::archive::ingest::Shared;
-use crate::archive::lease::Lease;
-use crate::archive::reread::{Reread, reread};
-use crate::catalogue::{Inserted, NewInstance, NotInserted, Occasion, Rules};
+use uuid::Uuid;
+
+use crate::archive::describe::{Describer, Object};
+use crate::archive::reread::{Reread, digest_of, reread};
+use crate::catalogue::{Catalogue, Inserted, InstanceRow, NewInstance, NotInserted, Occasion, Rules};
+use crate::dicom::header::HeaderLimits;
 use crate::dicom::uid::InstanceKey;
-use crate::error::{Error, Result};
-use crate::store::Stored;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::ObjectStorage;
 use crate::store::keys::StorageKey;
 
 /// How often a row is looked at that another request heals at the same time.
@@ -22,74 +24,115 @@ const LOOKS: u32 = 2;
 /// An object that came again.
 pub(super) struct Again<'a> {
     pub(super) key: &'a InstanceKey,
-    pub(super) object: &'a Stored,
+    pub(super) object: &'a StorageKey,
     pub(super) size: u64,
     pub(super) digest: [u8; 32],
     /// Who sent it and how.
     pub(super) source: &'a str,
 }
 
-/// Whether the object that came again is needed: the row names it from now on.
-///
-/// # Errors
-/// The instance may not be safe, as index or object store are unavailable or the lease is gone. The row may name the object
-/// that came again, so this has to stay.
-pub(super) async fn takes_the_place(shared: &Shared, lease: &Lease, again: &Again<'_>) -> Result<bool> {
-    let Shared { catalogue, store, .. } = shared;
-    let &Again { key, object, size, digest, .. } = again;
-    for _ in 0..LOOKS {
-        // a row that is gone meanwhile was deleted after it was found
-        let Some(row) = catalogue.locate(key, None).await? else { return Ok(false) };
-        let location = StorageKey::from_index(row.location.clone());
-        let there = store.exists(&location).await?;
-        if there == Some(row.size) {
-            return Ok(false);
-        }
-        tracing::error!(key = location.as_str(), "the object of an instance is gone or cut; it was sent again");
-        let healed = if (row.size, row.digest) == (size, digest) {
-            let relocated = catalogue.relocate(key, &row.location, object.key().as_str(), lease.id).await?;
-            if relocated
-                && there.is_some()
-                && let Err(error) = store.remove(&location).await
-            {
-                tracing::warn!(key = location.as_str(), ?error, "the cut object of an instance cannot be removed");
+/// What heals rows.
+pub(super) struct Healer<'a> {
+    pub(super) catalogue: &'a Catalogue,
+    pub(super) store: &'a ObjectStorage,
+    pub(super) describer: &'a Describer,
+    pub(super) header: HeaderLimits,
+    /// The lease under which rows are written.
+    pub(super) lease: Uuid,
+}
+
+/// What there is of the object of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Whole,
+    Damaged,
+    Nothing,
+}
+
+impl Healer<'_> {
+    /// Whether the object that came again is needed: the row names it from now on.
+    ///
+    /// # Errors
+    /// The instance may not be safe, as index or object store are unavailable or the lease is gone. The row may name the object
+    /// that came again, so this has to stay.
+    pub(super) async fn takes_the_place(&self, again: &Again<'_>) -> Result<bool> {
+        let &Again { key, object, size, digest, .. } = again;
+        for _ in 0..LOOKS {
+            // a row that is gone meanwhile was deleted after it was found
+            let Some(row) = self.catalogue.locate(key, None).await? else { return Ok(false) };
+            if row.location == object.as_str() {
+                return Ok(true);
             }
-            relocated
-        } else {
-            replaces_the_row(shared, lease, again).await?
-        };
-        if healed {
-            return Ok(true);
+            let location = StorageKey::from_index(row.location.clone());
+            let found = self.look(&location, &row).await?;
+            if found == Found::Whole {
+                return Ok(false);
+            }
+            tracing::error!(key = location.as_str(), "the object of an instance is gone or damaged; it came again");
+            let healed = if (row.size, row.digest) == (size, digest) {
+                let relocated = self.catalogue.relocate(key, &row.location, object.as_str(), self.lease).await?;
+                if relocated
+                    && found == Found::Damaged
+                    && let Err(error) = self.store.remove(&location).await
+                {
+                    tracing::warn!(
+                        key = location.as_str(),
+                        ?error,
+                        "the damaged object of an instance cannot be removed"
+                    );
+                }
+                relocated
+            } else {
+                self.replaces_the_row(again).await?
+            };
+            if healed {
+                return Ok(true);
+            }
+        }
+        Err(Error::unavailable("the object of the instance is lost; try again", "its row could not name another"))
+    }
+
+    async fn look(&self, location: &StorageKey, row: &InstanceRow) -> Result<Found> {
+        match self.store.exists(location).await? {
+            None => return Ok(Found::Nothing),
+            Some(size) if size != row.size => return Ok(Found::Damaged),
+            Some(_) => {}
+        }
+        match digest_of(self.store, location).await {
+            Ok((_, digest)) if digest == row.digest => Ok(Found::Whole),
+            Ok(_) => Ok(Found::Damaged),
+            // bytes that the disk does not hand out
+            Err(error) if error.kind() == ErrorKind::Internal => Ok(Found::Damaged),
+            Err(error) => Err(error),
         }
     }
-    Err(Error::unavailable("the object of the instance is lost; try again", "its row could not name another"))
-}
 
-/// Writes the row anew; false if there is another content by now.
-async fn replaces_the_row(shared: &Shared, lease: &Lease, again: &Again<'_>) -> Result<bool> {
-    let row = describe(shared, again).await?;
-    let rules = Rules { occasion: Occasion::Lost, ..Rules::default() };
-    let coming = shared.catalogue.announce();
-    let inserted = shared.catalogue.insert_instances(lease.id, rules, vec![row], coming).await;
-    let inserted = inserted.map_err(NotInserted::into_error)?;
-    Ok(inserted.iter().any(|one| matches!(one, Inserted::New(_) | Inserted::Replaced(_))))
-}
+    /// Writes the row anew; false if there is another content by now.
+    async fn replaces_the_row(&self, again: &Again<'_>) -> Result<bool> {
+        let row = self.describe(again).await?;
+        let rules = Rules { occasion: Occasion::Lost, ..Rules::default() };
+        let coming = self.catalogue.announce();
+        let inserted = self.catalogue.insert_instances(self.lease, rules, vec![row], coming).await;
+        let inserted = inserted.map_err(NotInserted::into_error)?;
+        Ok(inserted.iter().any(|one| matches!(one, Inserted::New(_) | Inserted::Replaced(_))))
+    }
 
-/// The row of the object, which is read again: the one that came with it was given away.
-async fn describe(shared: &Shared, again: &Again<'_>) -> Result<NewInstance> {
-    let failed = |why: String| Error::unavailable("the object of the instance is lost; try again", why);
-    let location = again.object.key();
-    let receipt = shared.store.receipt(location).await?.ok_or_else(|| failed("it has no receipt".to_owned()))?;
-    let Reread { digest, size, header } = reread(&shared.store, location, shared.limits.header).await?;
-    if digest != again.digest {
-        return Err(failed("what was stored reads otherwise".to_owned()));
+    /// The row of the object, which is read again: the one that came with it was given away.
+    async fn describe(&self, again: &Again<'_>) -> Result<NewInstance> {
+        let failed = |why: String| Error::unavailable("the object of the instance is lost; try again", why);
+        let location = again.object;
+        let receipt = self.store.receipt(location).await?.ok_or_else(|| failed("it has no receipt".to_owned()))?;
+        let Reread { digest, size, header } = reread(self.store, location, self.header).await?;
+        if digest != again.digest {
+            return Err(failed("what was stored reads otherwise".to_owned()));
+        }
+        let header = header.map_err(failed)?;
+        let mut share = self.describer.memory.share();
+        if !share.resize(header.held_bytes()) {
+            return Err(failed("other uploads hold the memory".to_owned()));
+        }
+        let described = self.describer.describe(header, &Handle::current()).await.map_err(|(_, why)| failed(why))?;
+        let (received_digest, received_at) = (receipt.received_digest, receipt.received_at);
+        Ok(described.into_row(&Object { location, size, digest, received_digest, received_at, source: again.source }))
     }
-    let header = header.map_err(failed)?;
-    let mut share = shared.describer.memory.share();
-    if !share.resize(header.held_bytes()) {
-        return Err(failed("other uploads hold the memory".to_owned()));
-    }
-    let described = shared.describer.describe(header, &Handle::current()).await.map_err(|(_, why)| failed(why))?;
-    let (received_digest, received_at) = (receipt.received_digest, receipt.received_at);
-    Ok(described.into_row(&Object { location, size, digest, received_digest, received_at, source: again.source }))
 }

@@ -16,5 +16,6 @@ pub mod policy;
 pub mod reindex;
 mod reread;
 pub mod retrieve;
+pub mod shared_settings;
 pub mod sweep;
 pub mod verify;

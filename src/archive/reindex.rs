@@ -8,9 +8,11 @@
 //! Leases that have run out are taken first, since an index from a backup knows those of processes that ended long ago. What lies
 //! under a lease that is held is left alone and told of.
 //!
-//! At the end leases are noted as run out under which there are only copies that nothing needs, so that the next sweep removes these.
-//! Where something else was left without a row, as it is damaged or of another content, only a full sweep removes it: such leases are
-//! forgotten, as are those under which everything has a row.
+//! What is left without a row is noted in the index (`left_objects`): sweeps remove the copies that nothing needs, full sweeps
+//! also what is damaged, no instance or of another content. Leases that had run out are forgotten at the end: whatever lies under
+//! them has a row now or is noted.
+//!
+//! A copy of what has a row is only needless if the object of that row is whole; if not, the row names the copy from then on.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::pin::pin;
@@ -24,12 +26,14 @@ use uuid::Uuid;
 
 use crate::archive::delete::Told;
 use crate::archive::describe::{Describer, Object};
+use crate::archive::heal::{Again, Healer};
 use crate::archive::lease::{Lease, Leases};
 use crate::archive::limits::IngestLimits;
 use crate::archive::policy::Policy;
 use crate::archive::reread::{Reread, reread};
-use crate::catalogue::{Catalogue, Deletion, Inserted, NewInstance, NotInserted, Occasion, Rules, Work, taken_at};
-use crate::clock;
+use crate::catalogue::{
+    Catalogue, Deletion, Inserted, LeftObject, NewInstance, NotInserted, Occasion, Rules, Work, taken_at,
+};
 use crate::config::{Duplicates, OtherPatient, StoreSettings};
 use crate::dicom::uid::{InstanceKey, InstanceUid, SeriesUid, StudyUid};
 use crate::error::{Error, ErrorKind, Result};
@@ -99,26 +103,17 @@ struct Shared {
     limits: IngestLimits,
 }
 
-/// What is left without a row under a lease, the last of them where there are several.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Left {
-    /// Copies that nothing needs.
-    Copies,
-    /// What only a person can tell the worth of.
-    Others,
-    /// What was not read.
-    Unread,
-}
-
-impl Left {
-    fn by(fate: &Fate) -> Option<Self> {
-        match fate {
+impl Reindexed {
+    /// What is noted in the index of an object without a row, if it was read.
+    fn left(&self) -> Option<LeftObject> {
+        let needless = match self.fate {
             // what is under a lease that is held is none of ours
-            Fate::Indexed { .. } | Fate::Known | Fate::Held => None,
-            Fate::LeftOver | Fate::Superseded => Some(Self::Copies),
-            Fate::Different | Fate::Damaged | Fate::Unusable(_) => Some(Self::Others),
-            Fate::Unread => Some(Self::Unread),
-        }
+            Fate::Indexed { .. } | Fate::Known | Fate::Held | Fate::Unread => return None,
+            Fate::LeftOver | Fate::Superseded => true,
+            // only a person can tell what they are worth
+            Fate::Different | Fate::Damaged | Fate::Unusable(_) => false,
+        };
+        Some(LeftObject { location: self.key.as_str().to_owned(), bytes: self.bytes, needless })
     }
 }
 
@@ -164,11 +159,12 @@ impl Reindex {
         })
     }
 
-    /// Reads all objects and tells of each.
+    /// Reads all objects and tells of each. What comes back are the deletions of which objects tell but the index does not know,
+    /// although it has rows of what they hide: these can be seen.
     ///
     /// # Errors
     /// A sweep is under way, or index or store is unavailable; what was done stays done.
-    pub async fn run(&self, mut tell: impl FnMut(Reindexed)) -> Result<()> {
+    pub async fn run(&self, mut tell: impl FnMut(Reindexed)) -> Result<Vec<Deletion>> {
         // all rows are written under this one: once it is lost a sweep may be under way
         let lease = self.leases.current().await?;
         let ran = self.run_under(&lease, &mut tell).await;
@@ -177,7 +173,7 @@ impl Reindex {
         ran
     }
 
-    async fn run_under(&self, lease: &Lease, tell: &mut impl FnMut(Reindexed)) -> Result<()> {
+    async fn run_under(&self, lease: &Lease, tell: &mut impl FnMut(Reindexed)) -> Result<Vec<Deletion>> {
         let catalogue = &self.shared.catalogue;
         for ended in catalogue.expired_leases(Duration::ZERO).await? {
             catalogue.lapse_lease(ended.id).await?;
@@ -190,36 +186,33 @@ impl Reindex {
             ));
         }
         let lapsed = catalogue.lapsed_leases().await?;
-        let hidden = self.deletions().await?;
-        let mut left: HashMap<Uuid, Left> = HashMap::new();
-        let mut tell = |one: Reindexed| {
-            if let (Some(more), Some(object)) = (Left::by(&one.fate), one.key.instance_object()) {
-                left.entry(object.lease).and_modify(|left| *left = more.max(*left)).or_insert(more);
-            }
-            tell(one);
-        };
+        catalogue.forget_all_left().await?;
+        let (hidden, undone) = self.deletions().await?;
+        let mut all_read = true;
         let mut series = pin!(by_series(self.shared.store.list("studies")));
         while let Some(objects) = series.try_next().await? {
-            self.series(lease, objects, &hidden, &mut tell).await?;
-        }
-        let all_read = !left.values().any(|left| *left == Left::Unread);
-        for ended in lapsed.into_iter().filter(|_| all_read) {
-            // whatever lies under it has a row now or was told of
-            if left.get(&ended.id) != Some(&Left::Copies) {
-                catalogue.forget_lapsed_lease(ended.id).await?;
+            let mut left = Vec::new();
+            let mut note = |one: Reindexed| {
+                all_read &= one.fate != Fate::Unread;
+                left.extend(one.left());
+                tell(one);
+            };
+            self.series(lease, objects, &hidden, &mut note).await?;
+            if !left.is_empty() {
+                catalogue.leave(&left).await?;
             }
         }
-        for (lease, _) in left.into_iter().filter(|(_, left)| *left == Left::Copies) {
-            // now, as a lost index never knew it and an older one not how long it was renewed
-            catalogue.note_lapsed_lease(lease, clock::unix_millis()).await?;
+        for ended in lapsed.into_iter().filter(|_| all_read) {
+            catalogue.forget_lapsed_lease(ended.id).await?;
         }
-        Ok(())
+        Ok(undone)
     }
 
-    /// The deletions that objects tell of; the index knows them afterwards, but for those that it has rows against.
-    async fn deletions(&self) -> Result<HiddenBy> {
+    /// The deletions that objects tell of; the index knows them afterwards, but for those that it has rows against, which come
+    /// second.
+    async fn deletions(&self) -> Result<(HiddenBy, Vec<Deletion>)> {
         let Shared { store, catalogue, .. } = &*self.shared;
-        let mut hidden = HiddenBy::new();
+        let (mut hidden, mut undone) = (HiddenBy::new(), Vec::new());
         let mut listing = store.list("deletions");
         while let Some((key, bytes)) = listing.try_next().await? {
             let Some(id) = key.deletion_id() else { continue };
@@ -235,15 +228,12 @@ impl Reindex {
             };
             let objects = told.objects.iter().filter_map(named).collect::<Vec<_>>();
             if !catalogue.adopt(&deletion, &objects).await? {
-                tracing::warn!(
-                    key = key.as_str(),
-                    "the index knows nothing of a deletion of instances that it has; they stay"
-                );
+                undone.push(deletion.clone());
             }
             let deletion = Arc::new(deletion);
             hidden.extend(told.objects.into_iter().map(|object| (object, Arc::clone(&deletion))));
         }
-        Ok(hidden)
+        Ok((hidden, undone))
     }
 
     /// The objects of a series: first those that are alone under their UID, many at once, then the others in the order in which
@@ -338,13 +328,19 @@ impl Reindex {
         let catalogue = &self.shared.catalogue;
         let (objects, rows): (Vec<_>, Vec<_>) = read
             .into_iter()
-            .map(|one| ((one.candidate, one.without_receipt, one.row.deletion.is_some()), one.row))
+            .map(|one| {
+                let about = (one.without_receipt, one.row.deletion.is_some(), one.row.digest);
+                ((one.candidate, about), one.row)
+            })
             .unzip();
         let inserted = catalogue.insert_instances(lease.id, self.rules, rows, catalogue.announce()).await;
         let inserted = inserted.map_err(NotInserted::into_error)?;
-        for ((candidate, without_receipt, hidden), inserted) in objects.into_iter().zip(inserted) {
+        for ((candidate, (without_receipt, hidden, digest)), inserted) in objects.into_iter().zip(inserted) {
             let fate = match inserted {
                 Inserted::New(_) | Inserted::Replaced(_) | Inserted::Below => Fate::Indexed { hidden, without_receipt },
+                Inserted::Identical if !hidden && self.is_needed(lease, &candidate, digest).await? => {
+                    Fate::Indexed { hidden, without_receipt }
+                }
                 Inserted::Identical => Fate::LeftOver,
                 Inserted::Older => Fate::Superseded,
                 Inserted::Different | Inserted::Ignored | Inserted::OtherPatient => Fate::Different,
@@ -352,6 +348,15 @@ impl Reindex {
             tell(Reindexed { key: candidate.key, bytes: candidate.bytes, fate });
         }
         Ok(())
+    }
+
+    /// Whether the object of the row that has this content is lost or damaged: the row names this one then.
+    async fn is_needed(&self, lease: &Lease, candidate: &Candidate, digest: [u8; 32]) -> Result<bool> {
+        let Shared { store, catalogue, describer, limits } = &*self.shared;
+        let healer = Healer { catalogue, store, describer, header: limits.header, lease: lease.id };
+        let Candidate { key, bytes, object } = candidate;
+        let again = Again { key: &object.instance, object: key, size: *bytes, digest, source: SOURCE };
+        healer.takes_the_place(&again).await
     }
 }
 

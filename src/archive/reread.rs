@@ -18,6 +18,20 @@ pub(super) struct Reread {
     pub(super) header: std::result::Result<HeaderReader, String>,
 }
 
+/// The size of an object and the BLAKE3 of its bytes.
+///
+/// # Errors
+/// The store does not hand it out.
+pub(super) async fn digest_of(store: &ObjectStorage, key: &StorageKey) -> Result<(u64, [u8; 32])> {
+    let mut object = store.read(key).await?;
+    let (mut digest, mut size) = (Digest::new(), 0_u64);
+    while let Some(piece) = object.try_next().await? {
+        digest.update(&piece);
+        size = size.saturating_add(piece.len() as u64);
+    }
+    Ok((size, digest.finish()))
+}
+
 /// Reads all of an object.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Removes objects that no row names: what killed processes and failed commits left, or with a whole listing whatever else.
+//! Removes objects that no row names: what killed processes and failed commits left, and what `reindex` read and left.
 //!
 //! Two questions about an object are asked in this order: whether the lease in its key is held, and whether a row names
 //! it. A lease that is not held never will be again, and without it only `reindex` writes a row, beside which nothing is swept
@@ -6,12 +6,15 @@
 //! them, do no harm.
 //!
 //! An index that was restored from a backup knows leases of processes that went on to store, and would have what they stored
-//! removed. So unless everything is compared with the index, nothing is removed where an object without a row shows that the
-//! index is older than the objects: one that came after its lease had run out, as far as the index knows, or one under a lease
-//! that the index never heard of. What `reindex` judged and left may lie under such a lease too; only a full sweep removes it.
+//! removed. So nothing is removed where an object without a row shows that the index is older than the objects: one that came
+//! after its lease had run out, as far as the index knows, or one under a lease that the index never heard of. A full sweep
+//! looks more closely: there any object counts that is neither under a lease nor was left by `reindex`.
+//!
+//! What `reindex` left has been read. Copies that nothing needs are removed by every sweep, what is damaged, no instance or of
+//! another content by a full one.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -20,7 +23,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use uuid::Uuid;
 
 use crate::archive::erase;
-use crate::catalogue::{Catalogue, EndedLease, Work};
+use crate::catalogue::{Catalogue, EndedLease, LeftObject, Work};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::store::ObjectStorage;
@@ -28,18 +31,20 @@ use crate::store::keys::{InstanceObject, StorageKey};
 
 /// Objects about which the index is asked at once.
 const BATCH: usize = 500;
+/// Objects that `reindex` left of which the index tells at once.
+const PAGE: i64 = 500;
 /// Objects that are removed at once.
 const REMOVALS: usize = 16;
 
 /// What is swept, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct SweepOptions {
-    /// Every object is compared with the index, not only those under leases that have run out.
+    /// What `reindex` left is removed too that is damaged, no instance or of another content.
     pub full: bool,
     /// Nothing is changed.
     pub dry_run: bool,
-    /// Leases under which something was stored are left alone until they ran out so long ago: the index may be from a backup and
-    /// nothing show it yet.
+    /// Leases under which something was stored are left alone until they ran out so long ago, and what `reindex` left until it did
+    /// so long ago: the index may be from a backup and nothing show it yet.
     pub grace: Duration,
 }
 
@@ -85,19 +90,13 @@ struct Candidate {
 /// Removes objects without a row.
 ///
 /// # Errors
-/// `BadRequest` when a full sweep would remove everything, for the index is empty. `Unavailable` when index or store is, or
-/// while the index is made anew; leases that were taken are swept by the next run then.
+/// `Unavailable` when index or store is, or while the index is made anew; leases that were taken are swept by the next run then.
 pub async fn sweep(
     catalogue: &Catalogue,
     store: &ObjectStorage,
     options: SweepOptions,
     mut tell: impl FnMut(Event),
 ) -> Result<Swept> {
-    if options.full && !options.dry_run && !catalogue.holds_instances().await? {
-        return Err(Error::bad_request(
-            "the index has no instance, so `--full` would remove every object; check `--database-url` and `--data-dir`, or look with `--dry-run`",
-        ));
-    }
     let own = Work::Sweep.new_lease();
     if !options.dry_run {
         catalogue.take_lease(own, TERM).await?;
@@ -126,46 +125,21 @@ async fn sweep_under(
             "what has no row may get one",
         ));
     }
-    if lapsed.is_empty() && !options.full {
-        return Ok(Swept::default());
-    }
     let sweep = Sweep { own, catalogue, store, options, lapsed: &lapsed };
     let leases = lapsed.len() as u64;
-    if !options.full {
+    // to look costs a listing of all objects
+    if leases > 0 || options.full {
         let look = sweep.look(tell).await?;
         if look.newer.is_some() {
             return Ok(Swept { leases, newer: look.newer });
         }
-        if !look.strays {
-            sweep.remove_untold_deletions().await?;
+        let removed = !look.strays || sweep.remove_strays(tell).await?;
+        sweep.remove_untold_deletions().await?;
+        if removed {
             sweep.forget_leases().await?;
-            return Ok(Swept { leases, newer: None });
         }
     }
-    let mut failed = false;
-    // whatever else lies below the root is none of ours
-    let candidates = candidates(store.list("studies"));
-    let mut batches = pin!(candidates.try_chunks(BATCH).map_err(|error| error.1));
-    while let Some(batch) = batches.try_next().await? {
-        if options.full {
-            tell(Event::Looked(batch.len() as u64));
-        }
-        let strays = sweep.strays(batch).await?;
-        let mut groups = pin!(stream::iter(strays).chunks(REMOVALS));
-        while let Some(group) = groups.next().await {
-            // a store that is slow must not make the lease run out within a batch
-            sweep.go_on().await?;
-            let mut removed = pin!(stream::iter(group).map(|stray| sweep.remove(stray)).buffer_unordered(REMOVALS));
-            while let Some(stray) = removed.next().await {
-                failed |= stray.failure.is_some();
-                tell(Event::Stray(stray));
-            }
-        }
-    }
-    sweep.remove_untold_deletions().await?;
-    if !failed {
-        sweep.forget_leases().await?;
-    }
+    sweep.remove_left(tell).await?;
     Ok(Swept { leases, newer: None })
 }
 
@@ -233,6 +207,17 @@ fn deletions_before(
     listing.try_filter_map(move |(key, _)| async move { Ok(key.deletion_id().filter(old)) }).boxed()
 }
 
+/// What the index knows of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Account {
+    /// A row names it.
+    Named,
+    /// `reindex` read it and left it.
+    Left,
+    /// Nothing.
+    Unknown,
+}
+
 struct Sweep<'a> {
     own: Uuid,
     catalogue: &'a Catalogue,
@@ -261,11 +246,11 @@ impl Sweep<'_> {
         while let Some(batch) = batches.try_next().await? {
             tell(Event::Looked(batch.len() as u64));
             self.go_on().await?;
-            for (one, named) in self.with_rows(self.of_interest(batch, &unheard).await?).await? {
+            for (one, account) in self.accounts(self.of_interest(batch, &unheard).await?).await? {
                 let lease = one.object.lease;
-                match self.lapsed.get(&lease) {
-                    Some(_) if named => {}
-                    Some(until) => {
+                match (self.lapsed.get(&lease), account) {
+                    (_, Account::Left) | (Some(_), Account::Named) => {}
+                    (Some(until), Account::Unknown) => {
                         look.strays = true;
                         // a power failure may take receipts of the last moment along: they say nothing
                         if self.store.receipt(&one.key).await?.is_some_and(|receipt| receipt.received_at > *until) {
@@ -273,10 +258,14 @@ impl Sweep<'_> {
                             return Ok(look);
                         }
                     }
-                    None if named => unheard.heard_of(lease),
+                    // what its process left beside it had a row or was removed; but an index may be older and know the lease
+                    (None, Account::Named) if self.options.full => {}
+                    (None, Account::Named) => unheard.heard_of(lease),
                     // its process may have removed it and given its lease back since it was listed
-                    None if self.store.exists(&one.key).await?.is_some() => unheard.met(lease, one.key),
-                    None => {}
+                    (None, Account::Unknown) if self.store.exists(&one.key).await?.is_some() => {
+                        unheard.met(lease, one.key);
+                    }
+                    (None, Account::Unknown) => {}
                 }
             }
         }
@@ -298,18 +287,25 @@ impl Sweep<'_> {
         Ok(batch)
     }
 
-    /// Whether a row names each of these objects.
-    async fn with_rows(&self, batch: Vec<Candidate>) -> Result<Vec<(Candidate, bool)>> {
+    /// What the index knows of each of these objects.
+    async fn accounts(&self, batch: Vec<Candidate>) -> Result<Vec<(Candidate, Account)>> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
         let instances = batch.iter().map(|candidate| candidate.object.instance.instance.clone()).collect();
         let named = self.catalogue.locations_of(&instances).await?;
-        let with = |one: Candidate| {
-            let named = named.contains(one.key.as_str());
-            (one, named)
+        let unnamed = batch.iter().map(|one| one.key.as_str()).filter(|key| !named.contains(*key));
+        let unnamed: Vec<String> = unnamed.map(str::to_owned).collect();
+        let left = if unnamed.is_empty() { HashSet::new() } else { self.catalogue.are_left(unnamed).await? };
+        let account = |one: Candidate| {
+            let account = match one.key.as_str() {
+                key if named.contains(key) => Account::Named,
+                key if left.contains(key) => Account::Left,
+                _ => Account::Unknown,
+            };
+            (one, account)
         };
-        Ok(batch.into_iter().map(with).collect())
+        Ok(batch.into_iter().map(account).collect())
     }
 
     /// Says that this sweep lives. One that was held up for long may have been given up, and the index be made anew meanwhile.
@@ -330,20 +326,68 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    /// Those of these objects that no row names or ever will.
-    async fn strays(&self, mut batch: Vec<Candidate>) -> Result<Vec<Stray>> {
-        if self.options.full {
-            // asked after the objects were listed: their processes took their leases before
-            let leases = batch.iter().map(|candidate| candidate.object.lease).collect();
-            let held = self.catalogue.leases_held(&leases).await?;
-            // in a dry run those that have run out are not taken
-            batch.retain(|one| !held.contains(&one.object.lease) || self.lapsed.contains_key(&one.object.lease));
-        } else {
+    /// Removes what lies without a row under leases that have run out; whether all of it could be.
+    async fn remove_strays(&self, tell: &mut impl FnMut(Event)) -> Result<bool> {
+        let mut all = true;
+        // whatever else lies below the root is none of ours
+        let candidates = candidates(self.store.list("studies"));
+        let mut batches = pin!(candidates.try_chunks(BATCH).map_err(|error| error.1));
+        while let Some(mut batch) = batches.try_next().await? {
             batch.retain(|one| self.lapsed.contains_key(&one.object.lease));
+            let unknown = self.accounts(batch).await?.into_iter().filter(|(_, account)| *account == Account::Unknown);
+            let strays = unknown.map(|(Candidate { key, bytes, .. }, _)| Stray { key, bytes, failure: None }).collect();
+            for stray in self.remove_all(strays).await? {
+                all &= stray.failure.is_none();
+                tell(Event::Stray(stray));
+            }
         }
-        self.go_on().await?;
-        let unnamed = self.with_rows(batch).await?.into_iter().filter(|(_, named)| !named);
-        Ok(unnamed.map(|(Candidate { key, bytes, .. }, _)| Stray { key, bytes, failure: None }).collect())
+        Ok(all)
+    }
+
+    /// Removes what `reindex` left: copies that nothing needs or, in a full sweep, everything.
+    async fn remove_left(&self, tell: &mut impl FnMut(Event)) -> Result<()> {
+        let before = if self.options.grace.is_zero() { i64::MAX } else { erase::before(self.options.grace) };
+        let mut after = String::new();
+        loop {
+            let page = self.catalogue.left(self.options.full, before, &after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after.clone_from(&last.location);
+            let candidate = |one: LeftObject| {
+                let key = StorageKey::from_index(one.location);
+                key.instance_object().map(|object| Candidate { key, bytes: one.bytes, object })
+            };
+            let (mut strays, mut done) = (Vec::new(), Vec::new());
+            for (one, account) in self.accounts(page.into_iter().filter_map(candidate).collect()).await? {
+                match account {
+                    // what was lost is there again in this one
+                    Account::Named => done.push(one.key.as_str().to_owned()),
+                    Account::Left | Account::Unknown => {
+                        strays.push(Stray { key: one.key, bytes: one.bytes, failure: None });
+                    }
+                }
+            }
+            for stray in self.remove_all(strays).await? {
+                if stray.failure.is_none() {
+                    done.push(stray.key.as_str().to_owned());
+                }
+                tell(Event::Stray(stray));
+            }
+            if !self.options.dry_run {
+                self.catalogue.forget_left(done).await?;
+            }
+        }
+    }
+
+    async fn remove_all(&self, strays: Vec<Stray>) -> Result<Vec<Stray>> {
+        let mut removed = Vec::with_capacity(strays.len());
+        let mut groups = pin!(stream::iter(strays).chunks(REMOVALS));
+        while let Some(group) = groups.next().await {
+            // a store that is slow must not make the lease run out within a batch
+            self.go_on().await?;
+            let group = stream::iter(group).map(|stray| self.remove(stray)).buffer_unordered(REMOVALS);
+            removed.extend(group.collect::<Vec<_>>().await);
+        }
+        Ok(removed)
     }
 
     /// Removes the objects that tell of deletions of which the index knows nothing, as they were cut off before it did. Not for an

@@ -12,7 +12,7 @@ use dicom_core::Tag;
 use futures_util::StreamExt as _;
 use serde::de::IgnoredAny;
 
-use crate::archive::digest::Digest;
+use crate::archive::reread::digest_of;
 use crate::catalogue::{Catalogue, IndexedRow, InstanceRow, RowRange};
 use crate::dicom::bulk::{self, BulkPath};
 use crate::dicom::frames::{self, FRAMES_PER_BLOCK, FrameBlock, FrameExtent, Located};
@@ -249,7 +249,7 @@ impl Comparer {
 
     async fn compare(&self, key: &StorageKey, row: &InstanceRow) -> Result<(u64, Option<Problem>)> {
         let wrong_size = |found| Problem::WrongSize { expected: row.size, found };
-        let read = if self.quick { Ok(None) } else { self.digest(key).await.map(Some) };
+        let read = if self.quick { Ok(None) } else { digest_of(&self.store, key).await.map(Some) };
         let error = match read {
             Ok(Some((size, _))) if size != row.size => return Ok((size, Some(wrong_size(size)))),
             Ok(Some((size, digest))) => return Ok((size, (digest != row.digest).then_some(Problem::Damaged))),
@@ -262,17 +262,6 @@ impl Comparer {
             Some(size) if size != row.size => (size, Some(wrong_size(size))),
             Some(size) => (size, error.map(|_| Problem::Damaged)),
         })
-    }
-
-    async fn digest(&self, key: &StorageKey) -> Result<(u64, [u8; 32])> {
-        let mut object = self.store.read(key).await?;
-        let (mut digest, mut size) = (Digest::new(), 0_u64);
-        while let Some(piece) = object.next().await {
-            let piece = piece?;
-            digest.update(&piece);
-            size = size.saturating_add(piece.len() as u64);
-        }
-        Ok((size, digest.finish()))
     }
 }
 

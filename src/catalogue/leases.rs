@@ -181,17 +181,6 @@ impl Catalogue {
         rows.iter().map(|row| Ok(EndedLease { id: id(row)?, until: row.integer(1)? })).collect()
     }
 
-    /// Notes that a lease that is not held ran out at a time, in milliseconds since 1970-01-01 UTC, however much later that is than
-    /// this index knew; the index may never have heard of it.
-    ///
-    /// # Errors
-    /// `Unavailable` when the database is.
-    pub async fn note_lapsed_lease(&self, id: Uuid, until: i64) -> Result<()> {
-        let text = "insert into lapsed_leases (id, lapsed_at) values ($1, $2) \
-                    on conflict (id) do update set lapsed_at = excluded.lapsed_at";
-        self.0.database.write(Statement::new(text).with(id.to_string()).with(until)).await.map(drop)
-    }
-
     /// Forgets a lapsed lease under which nothing without a row is left.
     ///
     /// # Errors

@@ -40,6 +40,11 @@ const MIGRATIONS: &[(&str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0004_deletions.sql"),
         include_str!("../../migrations/postgres/0004_deletions.sql"),
     ),
+    (
+        "left objects",
+        include_str!("../../migrations/sqlite/0005_left_objects.sql"),
+        include_str!("../../migrations/postgres/0005_left_objects.sql"),
+    ),
 ];
 
 /// The newest version that this build knows.

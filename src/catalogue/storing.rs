@@ -96,7 +96,7 @@ async fn look(transaction: &mut Transaction, batches: &[&Batch]) -> Result<Look>
     let keys = || batches.iter().flat_map(|batch| &batch.instances).map(|one| &one.new.entry.key);
     let find = Statement::new(format!(
         "select i.sop_instance_uid, t.study_uid, s.series_uid, i.received_digest, i.id, i.series_id, i.study_id, i.version, \
-         i.received_at, i.location \
+         i.received_at, i.location, t.patient_id \
          from instances i join series s on s.id = i.series_id join studies t on t.id = i.study_id \
          where i.partition_id = $1 and i.hidden = 0 and i.sop_instance_uid {}",
         dialect.any(2)
@@ -141,6 +141,7 @@ async fn look(transaction: &mut Transaction, batches: &[&Batch]) -> Result<Look>
             series: row.text(2)?.to_owned(),
             received_digest: row.bytes(3)?.to_vec(),
             came: Came::new(row.integer(8)?, row.text(9)?),
+            patient: row.optional_text(10)?.map(str::to_owned),
             row: Some(KnownRow {
                 id: row.integer(4)?,
                 series: row.integer(5)?,
@@ -203,6 +204,8 @@ struct Known {
     series: String,
     received_digest: Vec<u8>,
     came: Came,
+    /// The Patient ID of its study.
+    patient: Option<String>,
     /// None: it is to be stored by this transaction.
     row: Option<KnownRow>,
 }
@@ -249,11 +252,17 @@ impl Known {
     fn of(new: &NewInstance) -> Self {
         let key = &new.entry.key;
         let (study, series) = (key.study.to_string(), key.series.to_string());
-        Self { study, series, received_digest: new.received_digest.to_vec(), came: Came::of(new), row: None }
+        let patient = stored_text(new.entry.study.patient_id.as_ref());
+        Self { study, series, received_digest: new.received_digest.to_vec(), came: Came::of(new), patient, row: None }
     }
 
     fn is(&self, new: &NewInstance) -> bool {
         self.is_at(&new.entry.key) && self.received_digest == new.received_digest
+    }
+
+    /// Whether it lies in a study of another patient than that in which the new one goes.
+    fn is_of_other_patient(&self, new: &NewInstance) -> bool {
+        self.study != new.entry.key.study.as_str() && self.patient != stored_text(new.entry.study.patient_id.as_ref())
     }
 
     fn is_at(&self, key: &InstanceKey) -> bool {
@@ -375,6 +384,11 @@ impl<'a> Judge<'a> {
                 Duplicates::Replace => Hidden::Replaced,
                 Duplicates::Versions => Hidden::Kept,
             };
+            // whose image it is changes, although the Patient ID is that of its new study
+            let moved = rules.other_patient != OtherPatient::Accept && known.is_of_other_patient(&one.new);
+            if moved && rules.other_patient == OtherPatient::Reject {
+                return Ok(Inserted::OtherPatient);
+            }
             let Some(row) = known.row else {
                 // which of the two a client means to be the last cannot be told within a request; between requests the order
                 // of their transactions tells
@@ -383,7 +397,8 @@ impl<'a> Judge<'a> {
             };
             // the same content is the same version
             version = if lost { row.version } else { row.version + 1 };
-            outcome = if older { Inserted::Below } else { Inserted::Replaced(Patient::Same) };
+            let patient = if moved { Patient::Other } else { Patient::Same };
+            outcome = if older { Inserted::Below } else { Inserted::Replaced(patient) };
             let back = older.then(|| (key.instance.clone(), self.version_below(key, row, &one.new)));
             self.replaced.push(Replaced { id: row.id, series: row.series, study: row.study, hidden, back });
         }

@@ -1,8 +1,9 @@
 //! Opens an archive that is there already, for commands that look after it beside its servers.
 
 use super::{Outcome, Places, runtime};
+use crate::archive::shared_settings;
 use crate::catalogue::Catalogue;
-use crate::config::{Config, DatabaseUrl};
+use crate::config::{Config, DatabaseUrl, Loaded};
 use crate::error::{Error, Result};
 use crate::store::ObjectStorage;
 use crate::telemetry;
@@ -29,10 +30,10 @@ pub(super) fn over_archive(
     index: Index,
     command: impl AsyncFnOnce(&Opened) -> Result<Outcome>,
 ) -> Result<Outcome> {
-    let config = places.load()?.config;
-    telemetry::start_log(&config.log)?;
+    let loaded = places.load()?;
+    telemetry::start_log(&loaded.config.log)?;
     runtime()?.block_on(async {
-        let opened = Opened::open(&config, index).await?;
+        let opened = Opened::open(loaded, index).await?;
         let outcome = command(&opened).await;
         opened.close().await;
         outcome
@@ -44,7 +45,8 @@ impl Opened {
     ///
     /// # Errors
     /// A configuration error that says what to do.
-    async fn open(config: &Config, index: Index) -> Result<Self> {
+    async fn open(loaded: Loaded, index: Index) -> Result<Self> {
+        let config = &loaded.config;
         let url = config.database_url();
         if let DatabaseUrl::Sqlite(path) = &url
             && index == Index::Existing
@@ -64,8 +66,12 @@ impl Opened {
             Ok(()) => ObjectStorage::open(&config.storage_url(), &config.storage).await,
             Err(error) => Err(error),
         };
-        match store {
-            Ok(store) => Ok(Self { catalogue, store, config: config.clone() }),
+        let agreed = match store {
+            Ok(store) => agree(&store, loaded).await.map(|config| (store, config)),
+            Err(error) => Err(error),
+        };
+        match agreed {
+            Ok((store, config)) => Ok(Self { catalogue, store, config }),
             Err(error) => {
                 catalogue.close().await;
                 Err(error)
@@ -77,4 +83,15 @@ impl Opened {
         self.store.settle().await;
         self.catalogue.close().await;
     }
+}
+
+/// The settings with those of the archive's servers where nothing else is said here.
+async fn agree(store: &ObjectStorage, mut loaded: Loaded) -> Result<Config> {
+    if let Some(servers) = shared_settings::kept(store).await? {
+        for name in loaded.adopt(&servers)? {
+            let theirs = servers.get(name).map_or("", String::as_str);
+            tracing::warn!("`{name}` is set otherwise here than for the servers of the archive, which have `{theirs}`");
+        }
+    }
+    Ok(loaded.config)
 }

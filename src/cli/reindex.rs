@@ -15,7 +15,7 @@ use crate::error::Result;
 ///
 /// Every object that no row names is read, compared with its digest, and gets its rows; instances that have rows are passed over.
 /// So a run that was cut off is continued by the next one, and an index that is older than the objects is brought up to date.
-/// What was deleted stays deleted, but for what an index older than the delete has rows of. Without an index one is made.
+/// What was deleted stays deleted, but for what an index older than the delete has rows of; the report names it. Without an index one is made.
 /// Servers may run meanwhile; they find what is indexed already. Sweeps wait: servers skip theirs.
 ///
 /// What lies under a lease that is held is left alone, as a process may be about to make its row, and told of. An index that was
@@ -26,8 +26,9 @@ use crate::error::Result;
 /// have no row yet, that is: with `reject` and `ignore` what has a row keeps its place. Where the index is intact, run
 /// `isocenter sweep` first, since what was refused just before a process was killed looks like what was stored.
 ///
-/// Copies that nothing needs (left over, superseded) are removed by the next `isocenter sweep`; where one process left something
-/// else beside them, and for all that is damaged, unusable or of another content, it takes `isocenter sweep --full`.
+/// Copies that nothing needs (left over, superseded) are removed by the next `isocenter sweep`; what is damaged, unusable or of
+/// another content by `isocenter sweep --full` only. An instance whose object is lost or damaged gets a copy of the same content, if
+/// there is one.
 ///
 /// Each object that gets no row is a line: why, and its storage key. With --json the output is one object: `objects`, then how
 /// many came out how.
@@ -69,6 +70,9 @@ async fn reindex(opened: &Opened, args: &ReindexArgs) -> Result<Outcome> {
             listing.watch.show(report.objects, report.bytes);
         })
         .await;
+    if let Ok(undone) = &ran {
+        report.undone = undone.iter().map(|deletion| deletion.scope.uid().to_owned()).collect();
+    }
     listing.end(&report.to_text(ran.is_ok()), &report.to_json(ran.is_ok()));
     ran?;
     Ok(if report.failed() == 0 { Outcome::Done } else { Outcome::SomeFailed })
@@ -96,14 +100,13 @@ const FAILURES: [&str; 5] = ["different", "held", "damaged", "unusable", "unread
 fn problem(fate: &Fate) -> Option<String> {
     match fate {
         Fate::Indexed { .. } | Fate::Known => None,
-        Fate::LeftOver => Some("left over, `isocenter sweep` or `isocenter sweep --full` removes it".to_owned()),
+        Fate::LeftOver => Some("left over, the next `isocenter sweep` removes it".to_owned()),
         Fate::Different => {
             Some("another content is indexed under its UID; only `isocenter sweep --full` removes it".to_owned())
         }
-        Fate::Superseded => Some(
-            "superseded by a later content under its UID, `isocenter sweep` or `isocenter sweep --full` removes it"
-                .to_owned(),
-        ),
+        Fate::Superseded => {
+            Some("superseded by a later content under its UID, the next `isocenter sweep` removes it".to_owned())
+        }
         Fate::Held => {
             Some("left alone under a lease that is held; run it again when that has ended or run out".to_owned())
         }
@@ -121,6 +124,8 @@ struct Report {
     objects: u64,
     bytes: u64,
     without_receipt: u64,
+    /// What was deleted and can be seen.
+    undone: Vec<String>,
     /// By name in JSON: text and count.
     fates: BTreeMap<&'static str, (&'static str, u64)>,
 }
@@ -147,7 +152,20 @@ impl Report {
             count => format!("; of {} nothing tells the digest", many(count, "object", "objects")),
         };
         let rest = if complete { "" } else { "; it did not come to its end, run it again" };
-        format!("{}, {}{fates}{unproven}{rest}", many(self.objects, "object", "objects"), DecimalBytes(self.bytes))
+        let undone = match &self.undone[..] {
+            [] => String::new(),
+            uids => format!(
+                "; {} of which the index knows nothing hide nothing, as it has rows of the instances (the index is older, or they \
+                 were cut off): {}",
+                many(uids.len() as u64, "delete", "deletes"),
+                uids.join(", ")
+            ),
+        };
+        format!(
+            "{}, {}{fates}{unproven}{undone}{rest}",
+            many(self.objects, "object", "objects"),
+            DecimalBytes(self.bytes)
+        )
     }
 
     fn to_json(&self, complete: bool) -> Map<String, Value> {
@@ -158,6 +176,7 @@ impl Report {
             fields.insert((*name).to_owned(), json!(count));
         }
         fields.insert("without_receipt".to_owned(), json!(self.without_receipt));
+        fields.insert("deletes_undone".to_owned(), json!(self.undone));
         fields.insert("complete".to_owned(), json!(complete));
         fields
     }

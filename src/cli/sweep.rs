@@ -27,12 +27,11 @@ use crate::store::keys::StorageKey;
 /// An index that was restored from a backup does not know what was stored since. Where an object shows this, nothing is removed,
 /// and `isocenter reindex` is named, which makes the rows that are missing. It cannot be seen when all that is missing was stored
 /// in the hour after the backup: so run `isocenter reindex` after restoring one. The clock of a server that was set forward while it
-/// ran looks the same. If what is named is an object that `isocenter reindex` named too and left, as it is damaged or of another
-/// content, only --full removes it.
+/// ran looks the same.
 ///
-/// With --full all objects are compared with the index, and those that are under no lease any more and named by no row are
-/// removed too. The index has the last word: with one that is older than the objects (restored from a backup), or one of
-/// another archive, do not use it; look with --full --dry-run first. With an empty index it is refused.
+/// `isocenter reindex` reads all objects that have no row, and leaves some without: copies that nothing needs, which any sweep
+/// removes, and what is damaged, no instance, or of another content than the instance has, which --full removes too. With --full all
+/// objects are looked at, and one that `isocenter reindex` has not read shows that the index is older.
 ///
 /// Each object is a line: its storage key and its size. With --json the output is one object: `objects`, then how many
 /// objects and bytes were removed, how many deleted instances erased, how many failed, and how many leases were swept.
@@ -47,7 +46,7 @@ Exit status: 0 all well, 1 something could not be removed or the index is older 
 pub(super) struct SweepArgs {
     #[command(flatten)]
     places: Places,
-    /// Compare all objects with the index, not only those of leases that have run out
+    /// Remove also what `isocenter reindex` found damaged, no instance, or of another content, and left
     #[arg(long)]
     full: bool,
     /// Remove nothing, only tell what would be removed
@@ -160,11 +159,11 @@ impl Report {
             Some(Swept { newer: Some(key), .. }) => write!(
                 text,
                 "; nothing without a row is removed, as the index is older than the objects, which `{}` shows: \
-                 run `isocenter reindex`, then sweep again; what that named and left is removed by `isocenter sweep --full` only",
+                 run `isocenter reindex`, then sweep again",
                 key.as_str()
             ),
             Some(swept) => write!(text, "; {} had run out", many(swept.leases, "lease", "leases")),
-            None => write!(text, "; the sweep did not come to its end, run it again"),
+            None => write!(text, "; the sweep did not come to its end"),
         };
         text
     }

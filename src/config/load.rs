@@ -19,7 +19,12 @@ pub enum Source {
     Environment,
     /// The command line.
     Flag,
+    /// A server of the archive.
+    Archive,
 }
+
+/// The settings on which the commands that look after an archive and its servers have to agree.
+const SHARED: [&str; 2] = ["store.duplicates", "store.undo_window"];
 
 /// The settings and where each came from.
 #[derive(Clone, Debug)]
@@ -77,6 +82,34 @@ impl Loaded {
             }
         }
         Ok(loaded)
+    }
+
+    /// Takes what servers of the archive are set to ([`Config::shared`]) where nothing else is said here; the names of those of
+    /// which something else is.
+    ///
+    /// # Errors
+    /// A value that this version cannot read.
+    pub fn adopt(&mut self, servers: &BTreeMap<String, String>) -> Result<Vec<&'static str>> {
+        let own = self.config.shared();
+        let mut others = Vec::new();
+        for setting in shared() {
+            match servers.get(setting.key) {
+                Some(text) if own.get(setting.key) != Some(text) => {
+                    if self.source(setting.key) == Source::Default {
+                        self.apply(
+                            setting,
+                            text,
+                            Source::Archive,
+                            &format!("{} of the archive's servers", setting.key),
+                        )?;
+                    } else {
+                        others.push(setting.key);
+                    }
+                }
+                Some(_) | None => {}
+            }
+        }
+        Ok(others)
     }
 
     fn read_file(&mut self, file: &Path) -> Result<()> {
@@ -142,7 +175,25 @@ impl Loaded {
             Source::File => self.file.as_ref().map_or_else(String::new, |file| file.display().to_string()),
             Source::Environment => setting.variable.to_owned(),
             Source::Flag => setting.flag.unwrap_or_default().to_owned(),
+            Source::Archive => "servers of the archive".to_owned(),
         }
+    }
+}
+
+fn shared() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().filter(|setting| SHARED.contains(&setting.key))
+}
+
+impl Config {
+    /// The settings on which the commands that look after an archive and its servers have to agree, as texts by their names.
+    #[must_use]
+    pub fn shared(&self) -> BTreeMap<String, String> {
+        let text = |setting: &Setting| {
+            let shown = (setting.show)(self)?;
+            let quoted = format!("value = {shown}").parse::<toml::Table>().ok()?;
+            Some((setting.key.to_owned(), quoted.get("value")?.as_str()?.to_owned()))
+        };
+        shared().filter_map(text).collect()
     }
 }
 

@@ -129,6 +129,16 @@ impl Scope {
         }
     }
 
+    /// Its own UID.
+    #[must_use]
+    pub fn uid(&self) -> &str {
+        match self {
+            Self::Study(study) => study.as_str(),
+            Self::Series(_, series) => series.as_str(),
+            Self::Instance(key) => key.instance.as_str(),
+        }
+    }
+
     /// The level that it names.
     #[must_use]
     pub fn level(&self) -> Level {

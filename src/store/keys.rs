@@ -62,6 +62,19 @@ impl StorageKey {
         (Self::deletion(id) == *self).then_some(id)
     }
 
+    /// What the servers of the archive are set to: `settings/{id}.json`; of several the last one counts.
+    #[must_use]
+    pub fn settings(id: Uuid) -> Self {
+        Self(format!("settings/{}.json", id.simple()))
+    }
+
+    /// The id of which [`Self::settings`] made this key, if it did.
+    #[must_use]
+    pub fn settings_id(&self) -> Option<Uuid> {
+        let id = Uuid::try_parse(self.0.strip_prefix("settings/")?.strip_suffix(".json")?).ok()?;
+        (Self::settings(id) == *self).then_some(id)
+    }
+
     /// An object that is written, read and removed to see that the store works: `probe/{id}/probe`.
     #[must_use]
     pub fn probe(id: Uuid) -> Self {

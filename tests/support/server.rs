@@ -32,8 +32,17 @@ impl BackEnds {
 /// How long a server may take to remove what an interrupted request left.
 const CLEANED: Duration = Duration::from_mins(1);
 /// The tables of the index, what others refer to first.
-const TABLES: [&str; 8] =
-    ["studies", "metadata_dictionaries", "series", "deletions", "instances", "frame_blocks", "leases", "lapsed_leases"];
+const TABLES: [&str; 9] = [
+    "studies",
+    "metadata_dictionaries",
+    "series",
+    "deletions",
+    "instances",
+    "frame_blocks",
+    "leases",
+    "lapsed_leases",
+    "left_objects",
+];
 /// Below what the objects lie in the bucket.
 const PREFIX: &str = "tests";
 /// How the folder names what it notes beside an object.
@@ -176,14 +185,16 @@ impl TestServer {
 
     /// The files in which the object store keeps objects and what belongs to them, those of unfinished uploads included.
     pub fn files(&self) -> Vec<String> {
-        match &self.shared {
+        let files = match &self.shared {
             Some((_, s3)) => s3.files(),
             None => files_below(&self.seen(&self.data()).join("objects"))
                 .into_iter()
                 // the mark of a running process
                 .filter(|file| !(file.starts_with("staging/") && file.matches('/').count() == 1))
                 .collect(),
-        }
+        };
+        // what the server keeps of its settings
+        files.into_iter().filter(|file| !file.contains("settings/")).collect()
     }
 
     /// How many objects are in the store, complete or not.
@@ -347,8 +358,13 @@ impl TestServer {
 
     /// Kills the process and starts another in its place with settings, given by their variables; commands have them too.
     pub async fn restart_with(&mut self, settings: &[(&'static str, &str)]) {
-        self.settings = settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        self.set(settings);
         self.restart().await;
+    }
+
+    /// From the next start on, and for commands.
+    pub fn set(&mut self, settings: &[(&'static str, &str)]) {
+        self.settings = settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
     }
 }
 
