@@ -249,7 +249,6 @@ impl Sweep<'_> {
             for (one, account) in self.accounts(self.of_interest(batch, &unheard).await?).await? {
                 let lease = one.object.lease;
                 match (self.lapsed.get(&lease), account) {
-                    (_, Account::Left) | (Some(_), Account::Named) => {}
                     (Some(until), Account::Unknown) => {
                         look.strays = true;
                         // a power failure may take receipts of the last moment along: they say nothing
@@ -258,14 +257,13 @@ impl Sweep<'_> {
                             return Ok(look);
                         }
                     }
-                    // what its process left beside it had a row or was removed; but an index may be older and know the lease
-                    (None, Account::Named) if self.options.full => {}
-                    (None, Account::Named) => unheard.heard_of(lease),
+                    // in a full sweep no other object under the lease is taken for granted
+                    (None, Account::Named) if !self.options.full => unheard.heard_of(lease),
                     // its process may have removed it and given its lease back since it was listed
                     (None, Account::Unknown) if self.store.exists(&one.key).await?.is_some() => {
                         unheard.met(lease, one.key);
                     }
-                    (None, Account::Unknown) => {}
+                    (_, Account::Left | Account::Named) | (None, Account::Unknown) => {}
                 }
             }
         }
