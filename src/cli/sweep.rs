@@ -16,8 +16,9 @@ use crate::store::keys::StorageKey;
 
 /// Remove objects that no row of the index names, and erase what was deleted or replaced.
 ///
-/// What was deleted or replaced can be taken back for a while (`store.undo_window`, 7 days unless set otherwise). After that
-/// its bytes are erased. A server does all this by itself every hour (`store.sweep_interval`).
+/// What was deleted can be taken back for a while (`store.undo_window`, 7 days unless set otherwise) by `isocenter restore`. After
+/// that its bytes are erased, and so are those of what was replaced. A server does all this by itself every hour
+/// (`store.sweep_interval`).
 ///
 /// A process that stores has a lease that it renews. When it is killed, its lease runs out after an hour at most. A sweep
 /// takes such leases and removes the objects begun under them that never became instances; a server by itself only when
