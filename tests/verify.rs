@@ -219,12 +219,12 @@ fn no_archive_is_made_where_there_is_none() {
         let output = command(folder.path()).arg(name).output().unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{error}");
-        assert!(error.contains("there is no index at") && error.contains("--data-dir"), "{error}");
+        assert!(error.contains("there is no archive in `./isocenter-data`") && error.contains("--data-dir"), "{error}");
         std::fs::write(folder.path().join("empty.sqlite3"), b"").unwrap();
         let output = command(folder.path()).args([name, "--database-url", "sqlite://empty.sqlite3"]).output().unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{error}");
-        assert!(error.contains("there is no archive in empty.sqlite3"), "{error}");
+        assert!(error.contains("there is no archive in `empty.sqlite3`"), "{error}");
     }
     assert!(!folder.path().join("isocenter-data").exists());
 }
