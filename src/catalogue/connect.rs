@@ -129,15 +129,26 @@ fn not_an_index(path: &Path, error: sqlx::Error) -> Error {
     .caused_by(error)
 }
 
+/// Refuses an address that nothing could be reached by.
+pub(super) fn check(url: &DatabaseUrl) -> Result<()> {
+    match url {
+        DatabaseUrl::Sqlite(_) => Ok(()),
+        DatabaseUrl::Postgres(url) => postgres_address(url).map(drop),
+    }
+}
+
+fn postgres_address(url: &Secret) -> Result<PgConnectOptions> {
+    // the cause is not kept: it may quote the address with its password
+    PgConnectOptions::from_str(url.expose()).map_err(|_| {
+        Error::configuration(
+            "`--database-url` is not an address of PostgreSQL; write `postgres://user:password@host:port/database`",
+        )
+    })
+}
+
 async fn postgres(url: &Secret, settings: &DatabaseSettings) -> Result<(Pools, String)> {
     let milliseconds = |duration: Duration| duration.as_millis().to_string();
-    let options = PgConnectOptions::from_str(url.expose())
-        // the cause is not kept: it may quote the address with its password
-        .map_err(|_| {
-            Error::configuration(
-                "`--database-url` is not an address of PostgreSQL; write `postgres://user:password@host:port/database`",
-            )
-        })?
+    let options = postgres_address(url)?
         .application_name("isocenter")
         .statement_cache_capacity(PREPARED)
         .options([

@@ -80,6 +80,14 @@ impl Catalogue {
         Ok(Self(Arc::new(Inner { database, dictionaries, writer })))
     }
 
+    /// Refuses an address that nothing could be reached by.
+    ///
+    /// # Errors
+    /// `Configuration` with what to write instead.
+    pub fn check(url: &DatabaseUrl) -> Result<()> {
+        connect::check(url)
+    }
+
     /// Whether the database answers, and with SQLite whether it can be written.
     ///
     /// # Errors

@@ -74,6 +74,17 @@ impl ObjectStorage {
         }
     }
 
+    /// Refuses what can be told to be wrong without asking the store.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Configuration`] with what to do.
+    pub fn check(url: &StorageUrl) -> Result<()> {
+        match url {
+            StorageUrl::Folder(_) => Ok(()),
+            StorageUrl::S3 { bucket, .. } => Bucket::check(bucket),
+        }
+    }
+
     /// Opens a bucket with settings that go before the `AWS_*` variables of the environment, by the same names in lower case.
     ///
     /// # Errors
