@@ -23,6 +23,7 @@ on_both_stacks!(
     another_patient_is_stored_with_a_warning_unless_the_settings_say_otherwise,
     an_instance_must_have_the_required_attributes_and_an_accepted_class,
     rules_change_attributes_and_keep_what_they_were,
+    what_a_rule_makes_of_a_value_fits_its_attribute,
     an_instance_whose_object_is_lost_is_stored_again_by_the_rules_of_today,
     what_was_complete_last_is_the_last_to_have_been_received,
 );
@@ -309,6 +310,21 @@ async fn rules_change_attributes_and_keep_what_they_were(mut server: TestServer)
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
     server.restart_with(&[("ISOCENTER_STORE_COERCION", RULES), (OTHER_PATIENT, "reject")]).await;
     assert_eq!(told(&server.store(&[ct(1).part10(Syntax::Explicit)]).await), (200, vec![], vec![]));
+}
+
+async fn what_a_rule_makes_of_a_value_fits_its_attribute(mut server: TestServer) {
+    let rules = format!("[{{ attribute = 'PatientID', action = 'prefix', value = '{}' }}]", "P".repeat(60));
+    server.restart_with(&[("ISOCENTER_STORE_COERCION", &rules), (OTHER_PATIENT, "accept")]).await;
+    for (id, status) in [("1234", 202), ("12345", 409)] {
+        let file = Elements::ct("1.2.1", "1.2.1.1", &format!("1.2.1.1.{id}")).text(0x0010, 0x0020, VR::LO, id);
+        let answer = server.store(&[file.part10(Syntax::Explicit)]).await;
+        assert_eq!(answer.status, status, "{id}");
+        if status == 409 {
+            assert_eq!(answer.failure_reasons(), [0xC000]);
+            assert!(answer.text().contains("a rule makes a value that PatientID cannot hold"), "{}", answer.text());
+        }
+    }
+    is_clean(&server).await;
 }
 
 async fn an_instance_whose_object_is_lost_is_stored_again_by_the_rules_of_today(mut server: TestServer) {

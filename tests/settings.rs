@@ -45,3 +45,85 @@ fn config_refuses_what_serve_refuses() {
     let bucket = [("ISOCENTER_STORAGE_URL", "s3://bucket"), ("AWS_ENDPOINT_URL", "http://127.0.0.1:1")];
     accepted(&[&bucket[..], &[("AWS_ALLOW_HTTP", "true")]].concat());
 }
+
+#[test]
+fn a_rule_whose_value_its_attribute_cannot_hold_is_refused() {
+    let (long, longer) = ("N".repeat(64), "N".repeat(65));
+    for (attribute, value, holds) in [
+        ("StudyDate", "yesterday", "a date"),
+        ("StudyDate", "2026.01.31", "a date"),
+        ("StudyDate", "20260231", "a date"),
+        ("StudyTime", "noon", "a time"),
+        ("AcquisitionDateTime", "2026-01-31", "a date and time"),
+        ("PatientSex", "f", "capital letters"),
+        ("Modality", "SEVENTEENLETTERSX", "capital letters"),
+        ("StudyInstanceUID", "1.2.x", "a UID"),
+        ("StudyInstanceUID", "1..2", "a UID"),
+        ("PatientID", &longer, "64 characters"),
+        ("OtherPatientIDs", &format!("A\\{longer}"), "64 characters"),
+        ("PatientID", "A\u{7}", "64 characters"),
+        ("AccessionNumber", "SEVENTEEN LETTERS", "16 characters"),
+        ("SeriesNumber", "one", "a whole number"),
+        ("SeriesNumber", "2147483648", "a whole number"),
+        ("PatientWeight", "70 kg", "a number"),
+        ("PatientAge", "42", "`042Y`"),
+        ("PatientName", "A^B^C^D^E^F", "five components"),
+        ("PatientName", &longer, "64 characters"),
+        ("StationAETitle", "SEVENTEENLETTERSX", "16 characters"),
+    ] {
+        for action in
+            ["action = 'set', value = V", "action = 'default', value = V", "action = 'map', values = { A = V }"]
+        {
+            let action = action.replace('V', &toml::Value::from(value).to_string());
+            let rules = format!(
+                "[{{ attribute = 'StudyID', action = 'set', value = '1' }}, {{ attribute = '{attribute}', {action} }}]"
+            );
+            let error = isocenter_config(&rules).unwrap_err();
+            assert!(error.contains(&format!("setting `store.coercion`: rule 2 for `{attribute}`: ")), "{error}");
+            assert!(error.contains(holds), "{error}");
+        }
+    }
+    assert!(
+        refused(&[("ISOCENTER_STORE_COERCION", "[{ attribute = 'StudyDate', action = 'set', value = 'yesterday' }]")])
+            .contains("`yesterday`")
+    );
+    for (attribute, prefix, fits) in [
+        ("PatientID", long.as_str(), false),
+        ("PatientID", "H-", true),
+        ("StudyDate", "2026", false),
+        ("PatientSex", "x", false),
+        ("StudyInstanceUID", "1.2.", true),
+        ("StudyInstanceUID", "u", false),
+        ("SeriesNumber", "1", true),
+        ("PatientName", "Dr ", true),
+    ] {
+        let rules = format!("[{{ attribute = '{attribute}', action = 'prefix', value = '{prefix}' }}]");
+        assert_eq!(isocenter_config(&rules).is_ok(), fits, "{attribute} {prefix}");
+    }
+    for (attribute, value) in [
+        ("StudyDate", "20260131"),
+        ("StudyDate", ""),
+        ("StudyTime", "0830"),
+        ("StudyTime", "083000.123"),
+        ("AcquisitionDateTime", "20260131083000.5+0100"),
+        ("ImageType", r"ORIGINAL\PRIMARY"),
+        ("PatientSex", "F"),
+        ("PatientID", &long),
+        ("PatientName", "Yamada^Tarou=\u{5c71}\u{7530}^\u{592a}\u{90ce}"),
+        ("SeriesNumber", "+12"),
+        ("PatientWeight", "7.05E1"),
+        ("PatientAge", "042Y"),
+        ("AdditionalPatientHistory", "one\ntwo\\three"),
+    ] {
+        let value = toml::Value::from(value);
+        let rules = format!("[{{ attribute = '{attribute}', action = 'set', value = {value} }}]");
+        isocenter_config(&rules).unwrap();
+    }
+}
+
+/// What `config` says of rules.
+fn isocenter_config(rules: &str) -> Result<String, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let output = isocenter(folder.path(), &["config"]).env("ISOCENTER_STORE_COERCION", rules).output().unwrap();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
