@@ -47,6 +47,37 @@ fn config_refuses_what_serve_refuses() {
 }
 
 #[test]
+fn a_rule_may_declare_a_character_set_but_not_change_it() {
+    const NOT_RECODED: &str = "the texts of the instance are not recoded";
+    for (rules, words) in [
+        ("[{ attribute = 'SpecificCharacterSet', action = 'set', value = 'ISO_IR 192' }]", NOT_RECODED),
+        ("[{ attribute = '00080005', action = 'prefix', value = 'ISO_IR ' }]", NOT_RECODED),
+        ("[{ attribute = 'SpecificCharacterSet', action = 'remove' }]", NOT_RECODED),
+        (
+            "[{ attribute = 'SpecificCharacterSet', action = 'map', values = { 'ISO_IR 6' = 'ISO_IR 100' } }]",
+            NOT_RECODED,
+        ),
+        ("[{ attribute = 'SpecificCharacterSet', action = 'default', value = 'UTF-8' }]", "`ISO_IR 192`"),
+        ("[{ attribute = 'SpecificCharacterSet', action = 'default', value = 'ISO_IR 999' }]", "`ISO_IR 999`"),
+        (
+            "[{ attribute = 'PatientID', action = 'prefix', value = 'H-' },
+              { attribute = 'SpecificCharacterSet', action = 'default', value = 'ISO_IR 100' }]",
+            "rule 2 for `SpecificCharacterSet`: it must stand before",
+        ),
+    ] {
+        let error = refused(&[("ISOCENTER_STORE_COERCION", rules)]);
+        assert!(error.contains("setting `store.coercion`: rule ") && error.contains(words), "{error}");
+        assert!(words != NOT_RECODED || error.contains("`default`"), "{error}");
+    }
+    for set in ["ISO_IR 100", "ISO_IR 192", "GB18030", r"\ISO 2022 IR 87", r"ISO 2022 IR 13\ISO 2022 IR 87", ""] {
+        accepted(&[(
+            "ISOCENTER_STORE_COERCION",
+            &format!("[{{ attribute = 'SpecificCharacterSet', action = 'default', value = '{set}' }}]"),
+        )]);
+    }
+}
+
+#[test]
 fn a_rule_whose_value_its_attribute_cannot_hold_is_refused() {
     let (long, longer) = ("N".repeat(64), "N".repeat(65));
     for (attribute, value, holds) in [

@@ -105,6 +105,9 @@ fn coercion(settings: &[CoercionSetting]) -> Result<Arc<[Rule]>> {
             Error::configuration(format!("setting `store.coercion`: rule {number} for `{}`: {what}", setting.attribute))
         };
         let made = rule(setting).map_err(|what| wrong(&what))?;
+        if made.declares_character_set() && rules.iter().any(|rule| !rule.declares_character_set()) {
+            return Err(wrong("it must stand before the rules for other attributes, which read their texts by it"));
+        }
         rules.push(made);
     }
     Ok(rules.into())

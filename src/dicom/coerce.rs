@@ -60,12 +60,21 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Whether it declares the character set in which those after it read and write.
+    #[must_use]
+    pub fn declares_character_set(&self) -> bool {
+        self.tag == CHARACTER_SET
+    }
+
     /// A rule for an attribute by keyword or tag, where others have these values.
     ///
     /// # Errors
     /// What is wrong with it, in words.
     pub fn new(attribute: &str, action: Action, when: &[(String, String)]) -> Result<Self, String> {
         let (tag, vr) = known(attribute)?;
+        if tag == CHARACTER_SET {
+            check_character_set(&action)?;
+        }
         action.check(vr)?;
         let when = when.iter().map(|(name, value)| Ok((known(name)?.0, value.clone())));
         Ok(Self { tag, vr, name: attribute.to_owned(), action, when: when.collect::<Result<_, String>>()? })
@@ -91,6 +100,21 @@ impl Action {
             }),
             Self::Remove => Ok(()),
         }
+    }
+}
+
+/// Refuses another character set than the one in which the texts are: nothing is known of the bytes of most of them.
+fn check_character_set(action: &Action) -> Result<(), String> {
+    match action {
+        Action::Default(value) if value.is_empty() || CharacterSet::is_defined(value) => Ok(()),
+        Action::Default(value) => Err(format!(
+            "`{value}` is no Specific Character Set of the standard, such as `ISO_IR 100` (Latin 1) or `ISO_IR 192` (UTF-8)"
+        )),
+        _ => Err(
+            "the texts of the instance are not recoded, so they would be read wrongly in another character set; use \
+                  `default` to declare the one of senders that name none, or have the sender name its own"
+                .to_owned(),
+        ),
     }
 }
 
@@ -270,14 +294,10 @@ impl Coercer {
         for rule in self.rules.iter() {
             values.apply(rule);
         }
-        let changed = values.changed;
+        let Values { changed, charset, .. } = values;
         if changed.is_empty() {
             return Ok(None);
         }
-        let charset = match changed.get(&CHARACTER_SET) {
-            Some((_, text)) => CharacterSet::parse(text.as_deref().unwrap_or_default().as_bytes()),
-            None => charset,
-        };
         let mut replacements = BTreeMap::new();
         let mut before = Vec::new();
         for (tag, (rule, text)) in &changed {
@@ -315,6 +335,7 @@ impl Coercer {
 /// What the rules make of the values.
 struct Values<'a> {
     scan: &'a Scan,
+    /// In which texts are read and written: what the file declares, or a rule in its place.
     charset: CharacterSet,
     /// By tag: the last rule that changed it, and the text; none if it is left out.
     changed: BTreeMap<Tag, (&'a Rule, Option<String>)>,
@@ -354,6 +375,9 @@ impl<'a> Values<'a> {
             Action::Default(_) | Action::Prefix(_) => return,
         };
         if new != now {
+            if rule.tag == CHARACTER_SET {
+                self.charset = CharacterSet::parse(new.as_deref().unwrap_or_default().as_bytes());
+            }
             self.changed.insert(rule.tag, (rule, new));
         }
     }
