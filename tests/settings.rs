@@ -47,6 +47,35 @@ fn config_refuses_what_serve_refuses() {
 }
 
 #[test]
+fn a_variable_that_nobody_reads_is_refused_with_the_one_that_was_meant() {
+    for (name, meant) in [
+        ("ISOCENTER_DATABSE_URL", "did you mean `ISOCENTER_DATABASE_URL`?"),
+        ("ISOCENTER_LOG_LEVEL", "did you mean `ISOCENTER_LOG`?"),
+        ("ISOCENTER_SERVER_LISTEN", "did you mean `ISOCENTER_LISTEN`?"),
+        ("ISOCENTER_PORT", "`isocenter config` prints all settings"),
+        ("ISOCENTER_COLOUR", "`isocenter config` prints all settings"),
+    ] {
+        let error = refused(&[(name, "9000")]);
+        assert!(error.contains(&format!("unknown variable `{name}`")) && error.contains(meant), "{error}");
+    }
+    // what orchestrators make of services by the names `isocenter` and `isocenter-web`, and what tests and benchmarks take
+    accepted(&[
+        ("ISOCENTER_SERVICE_HOST", "10.0.0.7"),
+        ("ISOCENTER_SERVICE_PORT", "8080"),
+        ("ISOCENTER_SERVICE_PORT_HTTP", "8080"),
+        ("ISOCENTER_PORT", "tcp://10.0.0.7:8080"),
+        ("ISOCENTER_PORT_8080_TCP", "tcp://10.0.0.7:8080"),
+        ("ISOCENTER_PORT_8080_TCP_PROTO", "tcp"),
+        ("ISOCENTER_PORT_8080_TCP_PORT", "8080"),
+        ("ISOCENTER_PORT_8080_TCP_ADDR", "10.0.0.7"),
+        ("ISOCENTER_WEB_SERVICE_HOST", "10.0.0.8"),
+        ("ISOCENTER_WEB_PORT_80_TCP_ADDR", "10.0.0.8"),
+        ("ISOCENTER_TEST_CORPUS", "none"),
+        ("ISOCENTER_BENCH_PROFILE", "release"),
+    ]);
+}
+
+#[test]
 fn a_rule_may_declare_a_character_set_but_not_change_it() {
     const NOT_RECODED: &str = "the texts of the instance are not recoded";
     for (rules, words) in [
