@@ -21,6 +21,8 @@ pub(super) struct Opened {
 pub(super) enum Index {
     /// No index is made or migrated: a wrong setting must not look like an archive without instances.
     Existing,
+    /// The same, and nothing at all is written: the archive may be a copy that nobody may write.
+    Read,
     /// One is made where there are objects without one, and brought up to date.
     Made,
 }
@@ -49,17 +51,24 @@ impl Opened {
     async fn open(config: &Config, index: Index) -> Result<Self> {
         if !has_index_file(config) {
             match index {
-                Index::Existing => return Err(no_archive(config, "`isocenter reindex` makes a lost index anew")),
+                Index::Existing | Index::Read => {
+                    return Err(no_archive(config, "`isocenter reindex` makes a lost index anew"));
+                }
                 Index::Made => expect_objects(config).await?,
             }
         }
-        let catalogue = Catalogue::open(&config.database_url(), &config.database).await?;
+        let (url, storage_url) = (config.database_url(), config.storage_url());
+        let catalogue = match index {
+            Index::Read => Catalogue::open_to_read(&url, &config.database).await?,
+            Index::Existing | Index::Made => Catalogue::open(&url, &config.database).await?,
+        };
         let current = match index {
-            Index::Existing => catalogue.expect_current().await,
+            Index::Existing | Index::Read => catalogue.expect_current().await,
             Index::Made => make(&catalogue, config).await,
         };
         let store = match current {
-            Ok(()) => ObjectStorage::open(&config.storage_url(), &config.storage).await,
+            Ok(()) if index == Index::Read => ObjectStorage::open_to_read(&storage_url, &config.storage).await,
+            Ok(()) => ObjectStorage::open(&storage_url, &config.storage).await,
             Err(error) => Err(error),
         };
         match store {
