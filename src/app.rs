@@ -207,6 +207,17 @@ async fn belong_together(catalogue: &Catalogue, store: &ObjectStorage, config: &
     }
 }
 
+/// Refuses settings by what can be said of them without network and disk, before anything is opened.
+///
+/// # Errors
+/// [`ErrorKind::Configuration`] naming the setting and what would be accepted.
+pub fn check(config: &Config) -> Result<()> {
+    config.check_listener()?;
+    Policy::new(&config.store)?;
+    Catalogue::check(&config.database_url())?;
+    ObjectStorage::check(&config.storage_url())
+}
+
 async fn within(probe: impl Future<Output = Result<()>>) -> Result<()> {
     tokio::time::timeout(PROBE_TIMEOUT, probe)
         .await
@@ -214,7 +225,7 @@ async fn within(probe: impl Future<Output = Result<()>>) -> Result<()> {
 }
 
 /// Makes the folder in which index or objects lie, if they have no place of their own.
-pub(crate) fn make_data_dir(config: &Config) -> Result<()> {
+fn make_data_dir(config: &Config) -> Result<()> {
     if !config.uses_data_dir() {
         return Ok(());
     }

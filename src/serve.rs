@@ -18,7 +18,7 @@ use actix_web::web;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::app::App;
+use crate::app::{self, App};
 use crate::config::{Config, ServerSettings};
 use crate::dicomweb;
 use crate::error::{Error, Result};
@@ -56,7 +56,7 @@ impl Server {
     /// # Errors
     /// [`crate::error::ErrorKind::Configuration`] with one line that says what to do.
     pub async fn start(config: Config) -> Result<Self> {
-        config.check_listener()?;
+        app::check(&config)?;
         survive_large_files()?;
         telemetry::start_metrics()?;
         // First, so that a second server by mistake touches nothing of the first one.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// The binary in an empty folder and without settings in its environment.
-fn isocenter(folder: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn isocenter(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_isocenter"));
     command.args(arguments).current_dir(folder).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
@@ -27,7 +27,7 @@ fn refused(folder: &Path, arguments: &[&str]) -> String {
     error
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
@@ -51,10 +51,8 @@ fn a_taken_port_is_told_in_one_line() {
 fn a_folder_that_cannot_be_made_is_told_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("file"), b"").unwrap();
-    for command in [&["serve", "--listen", "127.0.0.1:0"][..], &["migrate"]] {
-        let error = refused(folder.path(), &[command, &["--data-dir", "file/data"]].concat());
-        assert!(error.contains("cannot create the data folder `file/data`") && error.contains("--data-dir"), "{error}");
-    }
+    let error = refused(folder.path(), &["serve", "--listen", "127.0.0.1:0", "--data-dir", "file/data"]);
+    assert!(error.contains("cannot create the data folder `file/data`") && error.contains("--data-dir"), "{error}");
 }
 
 #[test]
@@ -171,11 +169,37 @@ fn the_settings_are_printed_with_their_sources_and_without_secrets() {
 }
 
 #[test]
-fn migrating_twice_finds_nothing_to_do() {
+fn the_first_index_is_made_by_a_server_and_there_is_nothing_to_migrate() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(ok(&isocenter(folder.path(), &["migrate"]).output().unwrap()).contains("went from version 0 to"));
+    let mut child = isocenter(folder.path(), &["--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+    // The process is waited for below, so its id is still its own.
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    assert!(child.wait().unwrap().success());
     assert!(ok(&isocenter(folder.path(), &["migrate"]).output().unwrap()).contains("nothing to do"));
-    assert!(folder.path().join("isocenter-data/index.sqlite3").exists());
+    // an archive without objects, but one with an index
+    ok(&isocenter(folder.path(), &["reindex"]).output().unwrap());
+}
+
+#[test]
+fn a_mistyped_data_folder_stays_unmade() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("empty.sqlite3"), b"").unwrap();
+    for command in [&["reindex"][..], &["verify"], &["sweep"], &["restore", "1.2"], &["migrate"]] {
+        let error = refused(folder.path(), &[command, &["--data-dir", "typo/data"]].concat());
+        assert!(error.contains("there is no archive in `typo/data`") && error.contains("--data-dir"), "{error}");
+        assert_eq!(error.contains("isocenter serve"), matches!(command[0], "migrate" | "reindex"), "{error}");
+        let empty = ["--data-dir", "typo", "--database-url", "sqlite://empty.sqlite3"];
+        let error = refused(folder.path(), &[command, &empty].concat());
+        assert!(error.contains("there is no archive in ") && error.contains("empty.sqlite3"), "{error}");
+    }
+    let mut left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.retain(|name| !name.to_string_lossy().starts_with("empty.sqlite3"));
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]

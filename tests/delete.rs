@@ -342,7 +342,7 @@ async fn a_delete_of_an_instance_takes_older_versions_in_other_studies_along(mut
     assert_eq!(seen(&server).await, [200, 200]);
     assert_eq!(delete(&server, &path("1.2.2")).await, 204);
     assert_eq!(seen(&server).await, [404, 410]);
-    restore(&server, "1.2.9", 0, "2 instances restored").await;
+    restore(&server, "1.2.9", 0, "1 instance restored").await;
     assert_eq!(seen(&server).await, [200, 200]);
     assert_eq!(server.search("/studies").await.len(), 1);
     is_clean(&server).await;

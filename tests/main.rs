@@ -28,6 +28,7 @@ mod retrieve;
 mod sample;
 mod search;
 mod serve;
+mod settings;
 mod shutdown;
 mod storage;
 mod store;

@@ -1,5 +1,6 @@
 //! `isocenter verify`: a whole archive is clean, and every kind of damage is found and named.
 
+use std::path::Path;
 use std::process::Output;
 
 use bytes::Bytes;
@@ -212,6 +213,57 @@ async fn an_object_that_the_store_does_not_hand_out_is_told_apart_from_a_damaged
     assert_eq!(report["instances"], json!(2));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_may_not_be_written_is_verified() {
+    let mut server = TestServer::start(BackEnds::Local).await;
+    assert_eq!(server.store(&[ct(1, 1), ct(1, 2)]).await.status, 200);
+    let binary = env!("CARGO_BIN_EXE_isocenter");
+    // in a namespace of its own, since root writes whatever the permissions are
+    let read_only = |copy: &Path| {
+        let script = "mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\" && ! touch \"$1/x\" 2>&- && \
+                      exec \"$0\" verify --json --data-dir \"$1\"";
+        std::process::Command::new("unshare")
+            .args(["-m", "--map-root-user", "sh", "-c", script, binary])
+            .arg(copy)
+            .output()
+    };
+    if !std::process::Command::new("unshare")
+        .args(["-m", "--map-root-user", "true"])
+        .status()
+        .is_ok_and(|status| status.success())
+    {
+        println!("skipped: nothing can be mounted here");
+        return;
+    }
+    let copies = tempfile::tempdir().unwrap();
+    let copy = |name: &str| {
+        let copy = copies.path().join(name);
+        let copied = std::process::Command::new("cp").arg("-r").args([&server.data(), &copy]).status().unwrap();
+        assert!(copied.success());
+        copy
+    };
+    // of a server that runs, with a log that is not merged; then without the index of that log; then merged
+    let unmerged = copy("unmerged");
+    let without = copy("without");
+    std::fs::remove_file(without.join("index.sqlite3-shm")).unwrap();
+    let merged = copy("merged");
+    assert_eq!(
+        report(&command(copies.path()).args(["verify", "--json", "--data-dir", "merged"]).output().unwrap()).0,
+        0
+    );
+    let logged = |copy: &Path| std::fs::metadata(copy.join("index.sqlite3-wal")).map_or(0, |log| log.len());
+    assert!(logged(&unmerged) > 0 && logged(&without) > 0);
+    for copy in [&unmerged, &merged] {
+        let (status, found) = report(&read_only(copy).unwrap());
+        assert_eq!((status, &found["instances"], &found["findings"]), (0, &json!(2), &json!([])), "{copy:?}");
+    }
+    let output = read_only(&without).unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && error.contains("write-ahead log"), "{error}");
+    server.restart().await;
+    assert_eq!(is_clean(&server).await, 2);
+}
+
 #[test]
 fn no_archive_is_made_where_there_is_none() {
     let folder = tempfile::tempdir().unwrap();
@@ -219,12 +271,12 @@ fn no_archive_is_made_where_there_is_none() {
         let output = command(folder.path()).arg(name).output().unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{error}");
-        assert!(error.contains("there is no index at") && error.contains("--data-dir"), "{error}");
+        assert!(error.contains("there is no archive in `./isocenter-data`") && error.contains("--data-dir"), "{error}");
         std::fs::write(folder.path().join("empty.sqlite3"), b"").unwrap();
         let output = command(folder.path()).args([name, "--database-url", "sqlite://empty.sqlite3"]).output().unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{error}");
-        assert!(error.contains("there is no archive in empty.sqlite3"), "{error}");
+        assert!(error.contains("there is no archive in `empty.sqlite3`"), "{error}");
     }
     assert!(!folder.path().join("isocenter-data").exists());
 }

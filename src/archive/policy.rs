@@ -53,7 +53,7 @@ impl Policy {
                 other_patient: settings.other_patient,
                 occasion: Occasion::Stored,
             },
-            coercion: settings.coercion.iter().map(rule).collect::<Result<_>>()?,
+            coercion: coercion(&settings.coercion)?,
             required: required.collect::<Result<_>>()?,
             sop_classes: Some(sop_classes).filter(|classes| !classes.is_empty()),
         })
@@ -97,19 +97,32 @@ impl Policy {
     }
 }
 
-fn rule(setting: &CoercionSetting) -> Result<Rule> {
-    let wrong = |what: &str| {
-        Error::configuration(format!("setting `store.coercion`: the rule for `{}`: {what}", setting.attribute))
-    };
-    let value = || setting.value.clone().ok_or_else(|| wrong("its action needs a `value`"));
+/// The rules, checked.
+fn coercion(settings: &[CoercionSetting]) -> Result<Arc<[Rule]>> {
+    let mut rules: Vec<Rule> = Vec::with_capacity(settings.len());
+    for (number, setting) in (1_usize..).zip(settings) {
+        let wrong = |what: &str| {
+            Error::configuration(format!("setting `store.coercion`: rule {number} for `{}`: {what}", setting.attribute))
+        };
+        let made = rule(setting).map_err(|what| wrong(&what))?;
+        if made.declares_character_set() && rules.iter().any(|rule| !rule.declares_character_set()) {
+            return Err(wrong("it must stand before the rules for other attributes, which read their texts by it"));
+        }
+        rules.push(made);
+    }
+    Ok(rules.into())
+}
+
+fn rule(setting: &CoercionSetting) -> Result<Rule, String> {
+    let value = || setting.value.clone().ok_or("its action needs a `value`");
     let action = match setting.action {
         CoercionAction::Set => Action::Set(value()?),
         CoercionAction::Default => Action::Default(value()?),
         CoercionAction::Prefix => Action::Prefix(value()?),
-        CoercionAction::Map if setting.values.is_empty() => return Err(wrong("its action needs `values`")),
+        CoercionAction::Map if setting.values.is_empty() => return Err("its action needs `values`".to_owned()),
         CoercionAction::Map => Action::Map(setting.values.clone()),
         CoercionAction::Remove => Action::Remove,
     };
     let when: Vec<(String, String)> = setting.when.clone().into_iter().collect();
-    Rule::new(&setting.attribute, action, &when).map_err(|what| wrong(&what))
+    Rule::new(&setting.attribute, action, &when)
 }

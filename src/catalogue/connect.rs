@@ -25,13 +25,78 @@ pub(super) async fn connect(url: &DatabaseUrl, settings: &DatabaseSettings) -> R
         DatabaseUrl::Sqlite(path) => (sqlite(path, settings).await?, path.display().to_string()),
         DatabaseUrl::Postgres(url) => postgres(url, settings).await?,
     };
-    Ok(Database {
+    Ok(database_of(pools, &place, settings))
+}
+
+/// The same for who only reads: a file that may not be written is opened as it lies there.
+pub(super) async fn connect_to_read(url: &DatabaseUrl, settings: &DatabaseSettings) -> Result<Database> {
+    match url {
+        DatabaseUrl::Sqlite(path) if is_read_only(path) => {
+            Ok(database_of(sqlite_to_read(path, settings).await?, &path.display().to_string(), settings))
+        }
+        _ => connect(url, settings).await,
+    }
+}
+
+fn database_of(pools: Pools, place: &str, settings: &DatabaseSettings) -> Database {
+    Database {
         pools,
         place: place.into(),
         runtime: Handle::current(),
         statement_timeout: settings.statement_timeout,
         patience: settings.statement_timeout.saturating_add(settings.acquire_timeout),
-    })
+    }
+}
+
+/// Whether a file is there that may be read and not written.
+fn is_read_only(path: &Path) -> bool {
+    let opened = std::fs::OpenOptions::new().read(true).write(true).open(path);
+    opened
+        .is_err_and(|error| matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem))
+}
+
+/// Pools that only read a file which nobody may write here. A write-ahead log that was not merged is read by its index in shared
+/// memory, if that was copied too; where there is none, nothing changes the file, and SQLite is told so, for it would want to
+/// make both.
+async fn sqlite_to_read(path: &Path, settings: &DatabaseSettings) -> Result<Pools> {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let merged = std::fs::metadata(Path::new(&log)).map_or(0, |log| log.len()) == 0;
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .immutable(merged)
+        .busy_timeout(settings.acquire_timeout)
+        .statement_cache_capacity(PREPARED)
+        .pragma("temp_store", "memory")
+        .pragma("query_only", "on")
+        .disable_statement_logging();
+    // tried at once, so that it can be said what is wrong
+    let tried = async {
+        let mut connection = options.connect().await?;
+        sqlx::query("select count(*) from sqlite_schema").execute(&mut connection).await?;
+        connection.close().await
+    };
+    tried.await.map_err(|error| not_readable(path, merged, error))?;
+    let pool = |connections: u32| {
+        SqlitePoolOptions::new()
+            .acquire_timeout(settings.acquire_timeout)
+            .test_before_acquire(false)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .max_connections(connections)
+            .connect_lazy_with(options.clone())
+    };
+    Ok(Pools::Sqlite { writer: pool(1), readers: pool(settings.connections.max(1)) })
+}
+
+fn not_readable(path: &Path, merged: bool, error: sqlx::Error) -> Error {
+    let hint = if merged {
+        "check that it is a SQLite database"
+    } else {
+        "its write-ahead log `-wal` was not merged, which takes a copy that may be written, or one of an archive whose servers had stopped"
+    };
+    Error::configuration(format!("cannot read the index `{}` ({error}); {hint}", path.display())).caused_by(error)
 }
 
 async fn sqlite(path: &Path, settings: &DatabaseSettings) -> Result<Pools> {
@@ -129,15 +194,26 @@ fn not_an_index(path: &Path, error: sqlx::Error) -> Error {
     .caused_by(error)
 }
 
+/// Refuses an address that nothing could be reached by.
+pub(super) fn check(url: &DatabaseUrl) -> Result<()> {
+    match url {
+        DatabaseUrl::Sqlite(_) => Ok(()),
+        DatabaseUrl::Postgres(url) => postgres_address(url).map(drop),
+    }
+}
+
+fn postgres_address(url: &Secret) -> Result<PgConnectOptions> {
+    // the cause is not kept: it may quote the address with its password
+    PgConnectOptions::from_str(url.expose()).map_err(|_| {
+        Error::configuration(
+            "`--database-url` is not an address of PostgreSQL; write `postgres://user:password@host:port/database`",
+        )
+    })
+}
+
 async fn postgres(url: &Secret, settings: &DatabaseSettings) -> Result<(Pools, String)> {
     let milliseconds = |duration: Duration| duration.as_millis().to_string();
-    let options = PgConnectOptions::from_str(url.expose())
-        // the cause is not kept: it may quote the address with its password
-        .map_err(|_| {
-            Error::configuration(
-                "`--database-url` is not an address of PostgreSQL; write `postgres://user:password@host:port/database`",
-            )
-        })?
+    let options = postgres_address(url)?
         .application_name("isocenter")
         .statement_cache_capacity(PREPARED)
         .options([

@@ -84,6 +84,14 @@ impl Catalogue {
         Ok(Migrated { from, to: check_version(&self.0.database).await? })
     }
 
+    /// Whether there is an index, of whatever version.
+    ///
+    /// # Errors
+    /// `Configuration` when it is of a newer version.
+    pub async fn is_made(&self) -> Result<bool> {
+        Ok(check_version(&self.0.database).await? > 0)
+    }
+
     /// Refuses an index that is empty or of an older version: for commands that look after an archive and must neither
     /// begin one in the wrong place nor bring one up to date on which another version is still serving.
     ///
@@ -93,7 +101,7 @@ impl Catalogue {
         let place = &self.0.database.place;
         match check_version(&self.0.database).await? {
             0 => Err(Error::configuration(format!(
-                "there is no archive in {place}; name its index with `--data-dir` or `--database-url`"
+                "there is no archive in `{place}`; name its index with `--data-dir` or `--database-url`"
             ))),
             version if version < newest() => Err(Error::configuration(format!(
                 "the index at {place} has version {version}, this isocenter needs {}; run `isocenter migrate`",

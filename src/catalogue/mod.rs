@@ -72,7 +72,19 @@ impl Catalogue {
     /// # Errors
     /// `Configuration` with what to do: unreachable, refused, not writable, not UTF-8, of a newer version.
     pub async fn open(url: &DatabaseUrl, settings: &DatabaseSettings) -> Result<Self> {
-        let database = connect::connect(url, settings).await?;
+        Self::over(connect::connect(url, settings).await?).await
+    }
+
+    /// Connects to read only, also where nothing may be written: a file of SQLite on a volume that is mounted so, or whose
+    /// permissions are such.
+    ///
+    /// # Errors
+    /// As [`Catalogue::open`].
+    pub async fn open_to_read(url: &DatabaseUrl, settings: &DatabaseSettings) -> Result<Self> {
+        Self::over(connect::connect_to_read(url, settings).await?).await
+    }
+
+    async fn over(database: Database) -> Result<Self> {
         migrate::check_version(&database).await?;
         let dictionaries = metadata::Dictionaries::default();
         let writer = match &database.pools {
@@ -80,6 +92,14 @@ impl Catalogue {
             Pools::Postgres(_) => None,
         };
         Ok(Self(Arc::new(Inner { database, dictionaries, writer })))
+    }
+
+    /// Refuses an address that nothing could be reached by.
+    ///
+    /// # Errors
+    /// `Configuration` with what to write instead.
+    pub fn check(url: &DatabaseUrl) -> Result<()> {
+        connect::check(url)
     }
 
     /// Whether the database answers, and with SQLite whether it can be written.

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 /// What is left of a deletion.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restorable {
-    /// Instances that can be taken back, older versions included.
+    /// Instances that can be taken back, each with all of its versions.
     pub instances: u64,
     /// Instances that cannot, because others were stored under their UIDs since.
     pub taken: u64,
@@ -31,7 +31,7 @@ pub struct Restorable {
 /// How taking back came out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Restored {
-    /// Instances that can be seen again, older versions included.
+    /// Instances that can be seen again, each with all of its versions.
     pub instances: u64,
     /// Instances that stay deleted, because others were stored under their UIDs since.
     pub taken: u64,
@@ -44,17 +44,10 @@ impl Catalogue {
     /// `Unavailable` when the database is.
     pub async fn restorable(&self, deletion: Uuid) -> Result<Restorable> {
         let rows = self.database().read_all(of_deletion(deletion)).await?;
-        let mut restorable = Restorable::default();
-        for one in rows.iter().map(lost) {
-            let one = one?;
-            if one.comes_back() {
-                restorable.instances += 1;
-                continue;
-            }
-            restorable.taken += u64::from(one.hidden == Hidden::Deleted.code());
-            restorable.staying.insert(one.location);
-        }
-        Ok(restorable)
+        let lost = rows.iter().map(lost).collect::<Result<Vec<_>>>()?;
+        let (back, stay): (Vec<_>, Vec<_>) = lost.into_iter().partition(Lost::comes_back);
+        let (instances, taken) = (instances(&back), taken(&stay));
+        Ok(Restorable { instances, taken, staying: stay.into_iter().map(|one| one.location).collect() })
     }
 
     /// Takes a deletion back, if these objects are those that stay deleted; none when they are not: nothing changed then. What
@@ -112,6 +105,16 @@ fn lost(row: &Row) -> Result<Lost> {
     })
 }
 
+/// How many instances there are, of which each may have several versions.
+fn instances<'a>(lost: impl IntoIterator<Item = &'a Lost>) -> u64 {
+    lost.into_iter().map(|one| one.uid.as_str()).collect::<BTreeSet<_>>().len() as u64
+}
+
+/// How many of those that stay deleted do so because others were stored under their UIDs.
+fn taken(stay: &[Lost]) -> u64 {
+    instances(stay.iter().filter(|one| one.hidden == Hidden::Deleted.code()))
+}
+
 /// The instances of a deletion that are not erased yet, the newest version of each first.
 fn of_deletion(deletion: Uuid) -> Statement {
     Statement::new(
@@ -146,8 +149,7 @@ async fn restore(
         None => Statement::new("delete from deletions where uuid = $1"),
     };
     transaction.fetch_each(vec![last.with(deletion.to_string())]).await?;
-    let taken = stay.iter().filter(|one| one.hidden == Hidden::Deleted.code()).count();
-    Ok((true, Some(Restored { instances: back.len() as u64, taken: taken as u64 })))
+    Ok((true, Some(Restored { instances: instances(&back), taken: taken(&stay) })))
 }
 
 /// Holds up whoever stores into the studies of a deletion, and whoever would erase its instances.

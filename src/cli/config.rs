@@ -1,10 +1,13 @@
 //! `isocenter config`: prints the effective settings, which is also the way to begin a settings file.
 
 use super::{Outcome, Settings, print};
+use crate::app;
 use crate::error::Result;
 
-/// Prints them.
+/// Prints them, if a server would take them.
 pub(super) fn run(settings: &Settings) -> Result<Outcome> {
-    print(&settings.load()?.to_toml());
+    let loaded = settings.load()?;
+    app::check(&loaded.config)?;
+    print(&loaded.to_toml());
     Ok(Outcome::Done)
 }

@@ -1,9 +1,11 @@
 //! Opens an archive that is there already, for commands that look after it beside its servers.
 
+use futures_util::StreamExt as _;
+
 use super::{Outcome, Places, runtime};
 use crate::archive::shared_settings;
 use crate::catalogue::Catalogue;
-use crate::config::{Config, DatabaseUrl, Loaded};
+use crate::config::{Config, DatabaseUrl, Loaded, StorageUrl};
 use crate::error::{Error, Result};
 use crate::store::ObjectStorage;
 use crate::telemetry;
@@ -20,7 +22,9 @@ pub(super) struct Opened {
 pub(super) enum Index {
     /// No index is made or migrated: a wrong setting must not look like an archive without instances.
     Existing,
-    /// One is made where there is none, and brought up to date.
+    /// The same, and nothing at all is written: the archive may be a copy that nobody may write.
+    Read,
+    /// One is made where there are objects without one, and brought up to date.
     Made,
 }
 
@@ -47,23 +51,26 @@ impl Opened {
     /// A configuration error that says what to do.
     async fn open(loaded: Loaded, index: Index) -> Result<Self> {
         let config = &loaded.config;
-        let url = config.database_url();
-        if let DatabaseUrl::Sqlite(path) = &url
-            && index == Index::Existing
-            && !path.exists()
-        {
-            return Err(Error::configuration(format!(
-                "there is no index at `{}`; name the archive with `--data-dir` or `--database-url`",
-                path.display()
-            )));
+        if !has_index_file(config) {
+            match index {
+                Index::Existing | Index::Read => {
+                    return Err(no_archive(config, "`isocenter reindex` makes a lost index anew"));
+                }
+                Index::Made => expect_objects(config).await?,
+            }
         }
-        let catalogue = Catalogue::open(&url, &config.database).await?;
+        let (url, storage_url) = (config.database_url(), config.storage_url());
+        let catalogue = match index {
+            Index::Read => Catalogue::open_to_read(&url, &config.database).await?,
+            Index::Existing | Index::Made => Catalogue::open(&url, &config.database).await?,
+        };
         let current = match index {
-            Index::Existing => catalogue.expect_current().await,
-            Index::Made => catalogue.migrate().await.map(drop),
+            Index::Existing | Index::Read => catalogue.expect_current().await,
+            Index::Made => make(&catalogue, config).await,
         };
         let store = match current {
-            Ok(()) => ObjectStorage::open(&config.storage_url(), &config.storage).await,
+            Ok(()) if index == Index::Read => ObjectStorage::open_to_read(&storage_url, &config.storage).await,
+            Ok(()) => ObjectStorage::open(&storage_url, &config.storage).await,
             Err(error) => Err(error),
         };
         let agreed = match store {
@@ -94,4 +101,47 @@ async fn agree(store: &ObjectStorage, mut loaded: Loaded) -> Result<Config> {
         }
     }
     Ok(loaded.config)
+}
+
+/// Brings an index up to date, or makes one where there are objects.
+async fn make(catalogue: &Catalogue, config: &Config) -> Result<()> {
+    if !catalogue.is_made().await? {
+        expect_objects(config).await?;
+    }
+    catalogue.migrate().await.map(drop)
+}
+
+/// Whether the file of the index is there; a server is asked when it is connected to.
+pub(super) fn has_index_file(config: &Config) -> bool {
+    match config.database_url() {
+        DatabaseUrl::Sqlite(path) => path.exists(),
+        DatabaseUrl::Postgres(_) => true,
+    }
+}
+
+/// Refuses a place without an archive, before one is made there by mistake.
+pub(super) fn no_archive(config: &Config, hint: &str) -> Error {
+    let place = if config.database_url.is_none() && config.storage_url.is_none() {
+        format!("`{}`", config.data_dir.display())
+    } else {
+        format!("`{}` and `{}`", config.database_url(), config.storage_url())
+    };
+    Error::configuration(format!(
+        "there is no archive in {place}; name it with `--data-dir`, or with `--database-url` and `--storage-url`; {hint}"
+    ))
+}
+
+/// Refuses a place without objects. None is made by the question: a folder is only looked at.
+async fn expect_objects(config: &Config) -> Result<()> {
+    let url = config.storage_url();
+    let found = match &url {
+        StorageUrl::Folder(path) => path.join("studies").is_dir(),
+        StorageUrl::S3 { .. } => {
+            let store = ObjectStorage::open(&url, &config.storage).await?;
+            let found = store.list("studies").next().await.transpose();
+            store.settle().await;
+            found?.is_some()
+        }
+    };
+    if found { Ok(()) } else { Err(no_archive(config, "`isocenter serve` makes a new one")) }
 }

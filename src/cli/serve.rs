@@ -11,9 +11,6 @@ use crate::telemetry;
 pub(super) fn run(settings: &Settings) -> Result<Outcome> {
     let loaded = settings.load()?;
     telemetry::start_log(&loaded.config.log)?;
-    for (found, meant) in &loaded.suspicious {
-        tracing::warn!(variable = found, "unknown variable; `{meant}` may be meant");
-    }
     raise_open_files();
     runtime()?.block_on(async {
         let announce = |server: &Server| {

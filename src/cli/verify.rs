@@ -17,7 +17,8 @@ use crate::store::keys::StorageKey;
 /// Compare every instance of the index with its object.
 ///
 /// Each row has to name an object that is there, has the size and the BLAKE3 digest it had when it was stored, and the
-/// metadata, frame index and bulk data index of the row have to be readable. Nothing is changed. Servers may store and
+/// metadata, frame index and bulk data index of the row have to be readable. Nothing is changed, so the
+/// archive may be a copy that cannot be written. Servers may store and
 /// remove meanwhile; what they do is no finding.
 ///
 /// Each finding is a line: what is wrong, study, series and instance UID, storage key. With --json the output is one
@@ -56,7 +57,7 @@ pub(super) struct VerifyArgs {
 
 /// Compares.
 pub(super) fn run(args: &VerifyArgs) -> Result<Outcome> {
-    over_archive(&args.places, Index::Existing, async |opened| verify(opened, args).await)
+    over_archive(&args.places, Index::Read, async |opened| verify(opened, args).await)
 }
 
 async fn verify(opened: &Opened, args: &VerifyArgs) -> Result<Outcome> {

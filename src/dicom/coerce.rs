@@ -13,6 +13,7 @@ use dicom_core::{Tag, VR};
 use crate::dicom::attributes;
 use crate::dicom::events::{ElementHeader, Limits, ParseError, Sink};
 use crate::dicom::held::Held;
+use crate::dicom::permitted;
 use crate::dicom::recast::{ORIGINAL_ATTRIBUTES, Recast, Replacement, original_attributes_item};
 use crate::dicom::stream::Stream;
 use crate::dicom::text::CharacterSet;
@@ -59,14 +60,61 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Whether it declares the character set in which those after it read and write.
+    #[must_use]
+    pub fn declares_character_set(&self) -> bool {
+        self.tag == CHARACTER_SET
+    }
+
     /// A rule for an attribute by keyword or tag, where others have these values.
     ///
     /// # Errors
     /// What is wrong with it, in words.
     pub fn new(attribute: &str, action: Action, when: &[(String, String)]) -> Result<Self, String> {
         let (tag, vr) = known(attribute)?;
+        if tag == CHARACTER_SET {
+            check_character_set(&action)?;
+        }
+        action.check(vr)?;
         let when = when.iter().map(|(name, value)| Ok((known(name)?.0, value.clone())));
         Ok(Self { tag, vr, name: attribute.to_owned(), action, when: when.collect::<Result<_, String>>()? })
+    }
+}
+
+impl Action {
+    /// Refuses values that an attribute of this VR cannot hold.
+    fn check(&self, vr: VR) -> Result<(), String> {
+        let fits = |value: &String| {
+            permitted::check(vr, value)
+                .map_err(|accepted| format!("`{value}` is no value of its VR {}, which is {accepted}", vr.to_string()))
+        };
+        match self {
+            Self::Set(value) | Self::Default(value) => fits(value),
+            Self::Map(values) => values.values().try_for_each(fits),
+            // nothing begins with what cannot go on
+            Self::Prefix(_) if matches!(vr, VR::AS | VR::DA | VR::DT | VR::TM) => {
+                Err(format!("a value of its VR {} cannot have a prefix; use `set`, `default` or `map`", vr.to_string()))
+            }
+            Self::Prefix(prefix) => permitted::check(vr, &format!("{prefix}1")).map_err(|accepted| {
+                format!("no value of its VR {} begins with `{prefix}`; it is {accepted}", vr.to_string())
+            }),
+            Self::Remove => Ok(()),
+        }
+    }
+}
+
+/// Refuses another character set than the one in which the texts are: nothing is known of the bytes of most of them.
+fn check_character_set(action: &Action) -> Result<(), String> {
+    match action {
+        Action::Default(value) if value.is_empty() || CharacterSet::is_defined(value) => Ok(()),
+        Action::Default(value) => Err(format!(
+            "`{value}` is no Specific Character Set of the standard, such as `ISO_IR 100` (Latin 1) or `ISO_IR 192` (UTF-8)"
+        )),
+        _ => Err(
+            "the texts of the instance are not recoded, so they would be read wrongly in another character set; use \
+                  `default` to declare the one of senders that name none, or have the sender name its own"
+                .to_owned(),
+        ),
     }
 }
 
@@ -82,12 +130,15 @@ fn known(name: &str) -> Result<(Tag, VR), String> {
     Ok((found.tag, found.vr))
 }
 
-/// Why a stream cannot be coerced. Its texts fit an LO.
+/// Why a stream cannot be coerced. Its texts fit an LO, if the name of the attribute is not a long one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CoercionError {
     /// A value of a rule cannot be written.
     #[error("a coerced value cannot be written in the character set")]
     CharacterSet,
+    /// A rule made of a value what the attribute cannot hold, as by a prefix that makes it too long.
+    #[error("a rule makes a value that {0} cannot hold")]
+    NotPermitted(String),
     /// Attributes that rules name come too late.
     #[error("attributes out of order cannot be coerced")]
     OutOfOrder,
@@ -243,17 +294,16 @@ impl Coercer {
         for rule in self.rules.iter() {
             values.apply(rule);
         }
-        let changed = values.changed;
+        let Values { changed, charset, .. } = values;
         if changed.is_empty() {
             return Ok(None);
         }
-        let charset = match changed.get(&CHARACTER_SET) {
-            Some((_, text)) => CharacterSet::parse(text.as_deref().unwrap_or_default().as_bytes()),
-            None => charset,
-        };
         let mut replacements = BTreeMap::new();
         let mut before = Vec::new();
         for (tag, (rule, text)) in &changed {
+            if text.as_ref().is_some_and(|text| permitted::check(rule.vr, text).is_err()) {
+                return Err(CoercionError::NotPermitted(rule.name.clone()));
+            }
             let bytes = text.as_ref().map(|text| encode(text, rule.vr, charset)).transpose()?;
             // letters that the file has no character set for would be guessed at; what it had already is its own guess
             let foreign = bytes.as_ref().is_some_and(|bytes| !bytes.is_ascii()) && self.scan.raw(*tag).is_ascii();
@@ -285,6 +335,7 @@ impl Coercer {
 /// What the rules make of the values.
 struct Values<'a> {
     scan: &'a Scan,
+    /// In which texts are read and written: what the file declares, or a rule in its place.
     charset: CharacterSet,
     /// By tag: the last rule that changed it, and the text; none if it is left out.
     changed: BTreeMap<Tag, (&'a Rule, Option<String>)>,
@@ -324,6 +375,9 @@ impl<'a> Values<'a> {
             Action::Default(_) | Action::Prefix(_) => return,
         };
         if new != now {
+            if rule.tag == CHARACTER_SET {
+                self.charset = CharacterSet::parse(new.as_deref().unwrap_or_default().as_bytes());
+            }
             self.changed.insert(rule.tag, (rule, new));
         }
     }

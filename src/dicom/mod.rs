@@ -19,6 +19,7 @@ pub mod inflate;
 pub mod json;
 pub mod media;
 mod nesting;
+pub mod permitted;
 pub mod query;
 pub mod read;
 pub mod reasons;

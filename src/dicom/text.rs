@@ -109,6 +109,29 @@ impl CharacterSet {
         }
     }
 
+    /// Whether a text is a value of (0008,0005) as the standard writes it, so that every reader knows what it declares
+    /// ([PS3.3 C.12.1.1.2](https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_C.12.html)).
+    #[must_use]
+    pub fn is_defined(text: &str) -> bool {
+        const SINGLE: [&str; 12] = ["13", "100", "101", "109", "110", "126", "127", "138", "144", "148", "166", "203"];
+        const DOUBLE: [&str; 4] = ["87", "159", "149", "58"];
+        let extension = |term: &str| term.strip_prefix("ISO 2022 IR ").map(str::to_owned);
+        let single = |number: &String| number == "6" || SINGLE.contains(&number.as_str());
+        match text.split_once('\\') {
+            None if matches!(text, "ISO_IR 192" | "GB18030" | "GBK") => true,
+            None => {
+                text.strip_prefix("ISO_IR ").is_some_and(|number| SINGLE.contains(&number))
+                    || extension(text).is_some_and(|number| single(&number))
+            }
+            Some((first, others)) => {
+                (first.is_empty() || extension(first).is_some_and(|number| single(&number)))
+                    && others.split('\\').all(|term| {
+                        extension(term).is_some_and(|number| single(&number) || DOUBLE.contains(&number.as_str()))
+                    })
+            }
+        }
+    }
+
     /// The whole value of an element as text, separators and padding included. A byte `\` that is a part of a character of
     /// more bytes is not a `\` of the text, so that splitting afterwards ([`split`]) is safe.
     pub fn decode<'a>(&self, vr: VR, raw: &'a [u8]) -> Cow<'a, str> {

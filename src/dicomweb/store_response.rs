@@ -139,9 +139,20 @@ fn stored(key: &InstanceKey, sop_class: &str, already: bool, warnings: &[Warning
     item
 }
 
-/// As much of a text as an LO holds.
+/// As much of a text as an LO holds, cut between words where one ends in its second half.
 fn comment(text: &str) -> String {
-    text.chars().take(64).collect()
+    const MOST: usize = 64;
+    const ELLIPSIS: &str = "...";
+    if text.chars().count() <= MOST {
+        return text.to_owned();
+    }
+    // with the character that follows, which tells whether a word ends there
+    let mut kept: String = text.chars().take(MOST - ELLIPSIS.len() + 1).collect();
+    match kept.rfind(' ').filter(|at| *at >= MOST / 2) {
+        Some(end) => kept.truncate(end),
+        None => drop(kept.pop()),
+    }
+    format!("{}{ELLIPSIS}", kept.trim_end_matches([' ', ',', ';', ':']))
 }
 
 fn refused(refusal: &Refusal) -> Value {
@@ -243,6 +254,29 @@ mod tests {
         assert_eq!(item["00081196"], json!({"vr": "US", "Value": [0xB000]}));
         assert_eq!(item["00000902"], json!({"vr": "LO", "Value": ["changed: PatientID", "other"]}));
         assert_eq!(item["04000561"]["Value"][0]["04000565"]["Value"][0], "COERCE");
+    }
+
+    #[test]
+    fn a_comment_that_is_too_long_ends_between_words() {
+        let word = "w".repeat(64);
+        for (text, expected) in [
+            ("short", "short"),
+            (word.as_str(), word.as_str()),
+            (&format!("{word}w"), &format!("{}...", "w".repeat(61))),
+            (
+                "the series is of another study in the index, where it has seventeen instances",
+                "the series is of another study in the index, where it has...",
+            ),
+            (
+                "the series is of another study in the archive, where it is, 17 times",
+                "the series is of another study in the archive, where it is...",
+            ),
+            // letters count, not bytes
+            (&"\u{fc}".repeat(64), &"\u{fc}".repeat(64)),
+        ] {
+            assert_eq!(comment(text), expected);
+            assert!(comment(text).chars().count() <= 64);
+        }
     }
 
     #[test]

@@ -74,6 +74,28 @@ impl ObjectStorage {
         }
     }
 
+    /// Opens the store of a URL to read only: nothing is tried by writing, as [`Self::open`] does, where it is a folder.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; also if there is no such folder.
+    pub async fn open_to_read(url: &StorageUrl, settings: &StorageSettings) -> Result<Self> {
+        let StorageUrl::Folder(path) = url else { return Self::open(url, settings).await };
+        let (work, budget) = (Work::here(), Budget::new(settings.upload_buffer_bytes, folder::PIECE));
+        let folder = Folder::open_to_read(path, work.clone(), budget.clone()).await?;
+        Ok(Self { backend: Backend::Folder(Arc::new(folder)), budget, work })
+    }
+
+    /// Refuses what can be told to be wrong without asking the store.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Configuration`] with what to do.
+    pub fn check(url: &StorageUrl) -> Result<()> {
+        match url {
+            StorageUrl::Folder(_) => Ok(()),
+            StorageUrl::S3 { bucket, .. } => Bucket::check(bucket),
+        }
+    }
+
     /// Opens a bucket with settings that go before the `AWS_*` variables of the environment, by the same names in lower case.
     ///
     /// # Errors

@@ -223,7 +223,7 @@ class Rebuilt:
             folders, owners = [self.data, self.database.folder], [None, self.database.owner]
             arguments = ["--database-url", self.database.url]
         self.disk.write(map(str, folders), owners)
-        self.archive = Archive(self.data, arguments, {"ISOCENTER_LOG_LEVEL": "warn"}, folder / "server.log")
+        self.archive = Archive(self.data, arguments, {"ISOCENTER_LOG": "warn"}, folder / "server.log")
 
     def __enter__(self):
         return self

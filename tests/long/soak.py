@@ -273,7 +273,7 @@ def main():
 
 
 def run(options, database_kind, store_kind, work, stack):
-    arguments, environment, database, faults = [], {"ISOCENTER_LOG_LEVEL": "warn"}, None, None
+    arguments, environment, database, faults = [], {"ISOCENTER_LOG": "warn"}, None, None
     if database_kind == "postgres":
         database = Postgres(work / "postgres" / "data", ["checkpoint_timeout=60s"])
         database.initialize()

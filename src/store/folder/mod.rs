@@ -46,7 +46,8 @@ const RECEIPTS: &str = "receipts";
 #[derive(Debug)]
 pub(super) struct Folder {
     root: PathBuf,
-    staging: Staging,
+    /// Where files are received; nowhere, where objects are only read.
+    staging: Option<Staging>,
     known: KnownFolders,
     lately: Lately,
     work: Work,
@@ -60,14 +61,20 @@ impl Folder {
             .blocking(move || make_root(&path).and_then(|()| Staging::open(&path.join(STAGING))).map_err(unavailable))
             .await
             .map_err(|error| not_usable(root, error))?;
-        Ok(Self {
-            root: root.to_owned(),
-            staging,
-            known: KnownFolders::default(),
-            lately: Lately::default(),
-            work,
-            budget,
-        })
+        Ok(Self { staging: Some(staging), ..Self::unopened(root, work, budget) })
+    }
+
+    /// Opens a folder in which nothing is written, not even to try whether it could be.
+    pub(super) async fn open_to_read(root: &Path, work: Work, budget: Budget) -> Result<Self> {
+        let path = root.to_owned();
+        let listed = work.blocking(move || std::fs::read_dir(&path).map(drop).map_err(unavailable)).await;
+        listed.map_err(|error| not_readable(root, error))?;
+        Ok(Self::unopened(root, work, budget))
+    }
+
+    fn unopened(root: &Path, work: Work, budget: Budget) -> Self {
+        let (known, lately) = (KnownFolders::default(), Lately::default());
+        Self { root: root.to_owned(), staging: None, known, lately, work, budget }
     }
 
     fn path(&self, key: &StorageKey) -> Result<PathBuf> {
@@ -290,6 +297,16 @@ fn unavailable(error: io::Error) -> Error {
         _ => "the object store is unavailable",
     };
     Error::unavailable(message, error)
+}
+
+/// What the operator is told of a folder that cannot even be read.
+fn not_readable(root: &Path, error: Error) -> Error {
+    Error::configuration(format!(
+        "the objects in `{}` cannot be read; mount the volume that is missing, or name the right place with `--storage-url` or \
+         `--data-dir`",
+        root.display()
+    ))
+    .caused_by(error)
 }
 
 /// An error at the start, with what to do.

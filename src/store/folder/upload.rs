@@ -131,9 +131,11 @@ fn write(
     sync: bool,
     running: Running,
 ) -> Result<StagedFile> {
-    let mut file = match file {
-        Some(file) => file,
-        None => StagedFile::create(folder.staging.path(), running).map_err(unavailable)?,
+    let mut file = if let Some(file) = file {
+        file
+    } else {
+        let staging = folder.staging.as_ref().ok_or_else(|| Error::internal("the object store was opened to read"))?;
+        StagedFile::create(staging.path(), running).map_err(unavailable)?
     };
     pieces.write_to(&mut file.file).map_err(unavailable)?;
     if sync {

@@ -83,6 +83,24 @@ impl Bucket {
         Self { store: Arc::new(InMemory::new()), prefix: String::new(), limits, work, budget, sending }
     }
 
+    /// Refuses variables that no client can be made of.
+    pub(super) fn check(bucket: &str) -> Result<()> {
+        // an error means that one is installed already
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+        let value = |key: AmazonS3ConfigKey| builder.get_config_value(&key);
+        let endpoint = value(AmazonS3ConfigKey::Endpoint);
+        let allowed = value(AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp)).unwrap_or_default();
+        let built = with_timeouts(builder, endpoint.as_deref()).build();
+        built.map_err(|error| not_usable(bucket, endpoint.as_deref(), &error))?;
+        match endpoint {
+            Some(endpoint) if endpoint.starts_with("http://") && !is_true(&allowed) => Err(Error::configuration(
+                format!("the object store at `{endpoint}` is without TLS; set AWS_ALLOW_HTTP=true to allow that"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) async fn open(
         bucket: &str,
         prefix: &str,
@@ -380,6 +398,11 @@ fn is_unreachable(error: &(dyn StdError + 'static)) -> bool {
 
 fn at(endpoint: Option<&str>) -> String {
     endpoint.map_or_else(|| "AWS".to_owned(), |endpoint| format!("`{endpoint}`"))
+}
+
+/// A truth value as the variables of the client have it.
+fn is_true(text: &str) -> bool {
+    ["1", "true", "on", "yes", "y"].iter().any(|yes| text.eq_ignore_ascii_case(yes))
 }
 
 fn not_usable(bucket: &str, endpoint: Option<&str>, error: &object_store::Error) -> Error {
