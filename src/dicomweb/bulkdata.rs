@@ -42,7 +42,7 @@ fn plain(
     value: &BulkValue,
     swap: u8,
 ) -> HttpResult {
-    let representation = Accept::of(request).negotiate(Resource::Bulk { media_type: OCTET_STREAM, one: true })?;
+    let representation = Accept::of(request)?.negotiate(Resource::Bulk { media_type: OCTET_STREAM, one: true })?;
     let body = app.retrieve.value(row, value, swap);
     Ok(single(request, app, row, path, &representation, OCTET_STREAM.to_owned(), body))
 }
@@ -55,7 +55,7 @@ async fn code_stream(
     value: &BulkValue,
 ) -> HttpResult {
     let (media_type, _) = frame_media_type(&row.transfer_syntax);
-    let representation = Accept::of(request).negotiate(Resource::Bulk { media_type, one: true })?;
+    let representation = Accept::of(request)?.negotiate(Resource::Bulk { media_type, one: true })?;
     let content_type = with_transfer_syntax(media_type, row.transfer_syntax.as_str());
     let body = app.retrieve.code_stream(row, value).await?;
     Ok(single(request, app, row, path, &representation, content_type, body))

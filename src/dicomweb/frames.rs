@@ -32,7 +32,7 @@ pub async fn answer(request: &HttpRequest, app: &App, row: &InstanceRow, numbers
     // Whether there are such frames comes first: an instance without any has no representation to negotiate.
     let frames = app.retrieve.frames(row, numbers).await?;
     let resource = Resource::Frames { stored: &row.transfer_syntax, native: frames.native, one: numbers.len() == 1 };
-    let representation = Accept::of(request).negotiate(resource)?;
+    let representation = Accept::of(request)?.negotiate(resource)?;
     let content_type = representation.content_type();
     let mut response = respond::ok();
     if !representation.multipart {
@@ -65,7 +65,7 @@ pub async fn answer_all(request: &HttpRequest, app: &App, row: &InstanceRow) -> 
     }
     let native = app.retrieve.frames(row, &[1]).await?.native;
     let representation =
-        Accept::of(request).negotiate(Resource::Frames { stored: &row.transfer_syntax, native, one: false })?;
+        Accept::of(request)?.negotiate(Resource::Frames { stored: &row.transfer_syntax, native, one: false })?;
     let heads = Heads::new(request, app, row, representation.content_type());
     let writer = MultipartWriter::new(&representation.media_type);
     let mut response = respond::ok();

@@ -22,7 +22,7 @@ use crate::store::ByteStream;
 pub async fn retrieve(request: HttpRequest, app: Data<App>) -> HttpResult {
     let scope = path::scope(&request)?;
     let one = scope.level() == Level::Instance;
-    let representation = Accept::of(&request).negotiate(Resource::Instances { one })?;
+    let representation = Accept::of(&request)?.negotiate(Resource::Instances { one })?;
     let choices = representation.transfer_syntaxes;
     let mut rows = app.retrieve.instances(&scope, path::version(&request)?).await?;
     // At least one instance must be there and fit, so that the status is right before the body begins.

@@ -72,6 +72,7 @@ pub(super) fn rows() -> Vec<Row> {
         ("/dicom-web/studies/1.2/series/1.2.3/instances/1.2.3.1/metadata?v=1&v=2", 400),
         ("/dicom-web/studies/1.2/series/1.2.3/instances/1.2.3.1/frames/1?v=1&v=2", 400),
         ("/dicom-web/studies/1.2/series/1.2.3/instances/1.2.3.1/bulkdata/7FE00010?v=1&v=2", 400),
+        ("/dicom-web/studies/1.2/metadata?accept=application/json&accept=application/json", 400),
         ("/dicom-web/studies?accept=application/json&accept=application/json", 400),
         ("/dicom-web/studies?limit=1&limit=2", 400),
         ("/dicom-web/studies?offset=1&offset=1", 400),
