@@ -26,7 +26,7 @@ pub async fn bulk_data(request: HttpRequest, app: Data<App>) -> HttpResult {
     let row = app.retrieve.locate(&key, path::version(&request)?).await?;
     let value = app.retrieve.bulk(&row, &path).await?;
     match value.kind {
-        BulkKind::Plain { swap } => plain(&request, &app, &row, &path, &value, swap),
+        BulkKind::Plain { swap } => plain(&request, &app, &row, &path, &value, swap).await,
         BulkKind::Encapsulated if path == BulkPath::pixel_data() && app.retrieve.has_frames(&row)? => {
             Ok(frames::answer_all(&request, &app, &row).await?)
         }
@@ -34,7 +34,7 @@ pub async fn bulk_data(request: HttpRequest, app: Data<App>) -> HttpResult {
     }
 }
 
-fn plain(
+async fn plain(
     request: &HttpRequest,
     app: &App,
     row: &InstanceRow,
@@ -43,7 +43,7 @@ fn plain(
     swap: u8,
 ) -> HttpResult {
     let representation = Accept::of(request)?.negotiate(Resource::Bulk { media_type: OCTET_STREAM, one: true })?;
-    let body = app.retrieve.value(row, value, swap);
+    let body = app.retrieve.value(row, value, swap).await?;
     Ok(single(request, app, row, path, &representation, OCTET_STREAM.to_owned(), body))
 }
 

@@ -37,8 +37,9 @@ pub async fn answer(request: &HttpRequest, app: &App, row: &InstanceRow, numbers
     let mut response = respond::ok();
     if !representation.multipart {
         response.content_type(content_type);
-        let bytes = frames.pieces.map_ok(|(_, piece)| piece).boxed();
-        return Ok(respond::bytes(&mut response, Body { length: frames.lengths.first().copied(), bytes }));
+        let length = frames.lengths.first().copied();
+        let bytes = frames.begin().await?.map_ok(|(_, piece)| piece).boxed();
+        return Ok(respond::bytes(&mut response, Body { length, bytes }));
     }
     let heads = Heads::new(request, app, row, content_type);
     let heads: Vec<_> =
@@ -51,7 +52,7 @@ pub async fn answer(request: &HttpRequest, app: &App, row: &InstanceRow, numbers
         drop(close.part(head));
     }
     let close = stream::once(async move { Ok(close.close()) });
-    let bytes = interleave(writer, heads, frames.pieces).chain(close).boxed();
+    let bytes = interleave(writer, heads, frames.begin().await?).chain(close).boxed();
     Ok(respond::bytes(&mut response, Body { length, bytes }))
 }
 
@@ -71,11 +72,12 @@ pub async fn answer_all(request: &HttpRequest, app: &App, row: &InstanceRow) -> 
     let mut response = respond::ok();
     response.content_type(writer.content_type());
     let walk = Walk { retrieve: app.retrieve.clone(), row: row.clone(), heads, writer, next: 1 };
-    let parts = stream::try_unfold(Some(walk), |walk| async move {
+    let (first, walk) = walk.step().await?;
+    let rest = stream::try_unfold(walk, |walk| async move {
         let Some(walk) = walk else { return Ok::<_, Error>(None) };
         walk.step().await.map(Some)
     });
-    Ok(response.streaming(parts.try_flatten().boxed()))
+    Ok(response.streaming(first.chain(rest.try_flatten()).boxed()))
 }
 
 /// All frames of an instance on their way out.
@@ -100,7 +102,7 @@ impl Walk {
         if let Some(head) = heads.first() {
             drop(self.writer.part(head));
         }
-        let parts = interleave(writer, heads, frames.pieces);
+        let parts = interleave(writer, heads, frames.begin().await?);
         if last == self.row.number_of_frames {
             let close = self.writer.close();
             return Ok((parts.chain(stream::once(async move { Ok(close) })).boxed(), None));
