@@ -38,6 +38,8 @@ pub enum ErrorKind {
     ClientGone,
     /// The settings are wrong; raised at start only.
     Configuration,
+    /// The object store answers, but has lost bytes of an instance that the index has; the message names it.
+    Lost,
     /// A defect or a damaged archive.
     Internal,
 }

@@ -226,6 +226,8 @@ async fn deleting_what_is_not_there_changes_nothing(server: TestServer) {
         ("/studies/1.2.1/series/1.2.2.1", 404),
         ("/studies/1.2.2/series/1.2.2.1/instances/1.2.1.1.1", 404),
         ("/studies/1.2.1?resaon=typo", 400),
+        ("/studies/1.2.1?reason=one&reason=two", 400),
+        ("/studies/1.2.1?reason=%ff", 400),
         ("/studies/1.2.x", 400),
         ("/studies", 405),
         ("/studies/1.2.1/metadata", 405),

@@ -19,6 +19,7 @@ mod fuzz_seeds;
 mod hostile;
 mod hostile_requests;
 mod lease;
+mod lost;
 mod metadata;
 mod openapi;
 mod policies;

@@ -15,6 +15,7 @@ const JPEG: &str = "1.2.840.10008.1.2.4.50";
 on_both_stacks!(
     an_instance_leaves_as_stored_or_in_explicit_little_endian,
     accept_headers_of_clients_in_use_are_understood,
+    the_accept_parameter_decides_for_every_resource,
     a_series_and_a_study_leave_as_parts_with_their_headers,
     what_is_not_there_or_cannot_be_made_is_refused_by_its_status,
     head_has_the_headers_of_get,
@@ -123,6 +124,52 @@ async fn accept_headers_of_clients_in_use_are_understood(server: TestServer) {
         let answer = server.read(&path(number), &accept).await;
         assert_eq!(answer.status, status, "{accept}, instance {number}");
         assert!(status == 200 || answer.text().contains("application/dicom"), "406 lists what there is");
+    }
+}
+
+async fn the_accept_parameter_decides_for_every_resource(server: TestServer) {
+    let jpeg = ct(6).encapsulated(&[&[1; 30], &[2; 31]]).part10(Syntax::JPEG);
+    assert_eq!(server.store(&[ct(1).part10(Syntax::Explicit), jpeg]).await.status, 200);
+    let (native, jpeg) = (path(1), path(6));
+    // what it can be, an unusual form of it, and something else that other resources can be
+    for (path, fits, other) in [
+        ("/studies/1.2".to_owned(), "multipart/related;type=application/dicom", "application/dicom"),
+        ("/studies/1.2/series/1.2.3".to_owned(), "multipart/related;%20type=%22application/dicom%22", "image/jpeg"),
+        (native.clone(), "application/dicom", "image/png"),
+        (format!("{native}/metadata"), "application/dicom+json", "application/dicom%2Bxml"),
+        ("/studies/1.2/series/1.2.3/metadata".to_owned(), "application/json", "application/dicom"),
+        ("/studies/1.2/metadata".to_owned(), "application/dicom%20json", "text/html"),
+        ("/studies".to_owned(), "application/dicom%2Bjson", "application/dicom%2Bxml"),
+        ("/studies/1.2/series".to_owned(), "application/dicom%2bjson", "image/png"),
+        ("/studies/1.2/instances".to_owned(), "image/png,application/json;q=0.1", "image/png"),
+        (format!("{native}/frames/1"), "application/octet-stream", "image/jpeg"),
+        (format!("{jpeg}/frames/1"), "image/jpeg;transfer-syntax=*", "image/jls"),
+        (format!("{jpeg}/frames/1,2"), "multipart/related;type=image/jpeg", "image/jpeg"),
+        (format!("{jpeg}/bulkdata/7FE00010"), "multipart/related;type=image/jpeg", "application/dicom"),
+        (format!("{native}/bulkdata/7FE00010"), "application/octet-stream", "application/pdf"),
+    ] {
+        // it stands for the header, which pages often cannot choose
+        for header in ["*/*", "text/html", ""] {
+            for (accept, status) in [
+                (fits, 200),
+                (other, 406),
+                (&format!("{fits},{other}"), 200),
+                ("no-media-type", 400),
+                (&format!("{fits},no-media-type"), 400),
+                ("image/png;transfer-syntax=1.2.x", 400),
+                ("%ff", 400),
+                ("%zz", 400),
+                (&format!("{fits}&accept={fits}"), 400),
+            ] {
+                let answer = server.read(&format!("{path}?accept={accept}"), header).await;
+                let what = format!("{path}?accept={accept}, `{header}`: {}", answer.text());
+                assert_eq!(answer.status, status, "{what}");
+                assert!(status != 400 || answer.text().contains("`accept`"), "{what}");
+                assert!(status != 406 || answer.text().contains("there is `"), "{what}");
+            }
+        }
+        let empty = server.read(&format!("{path}?accept="), "*/*").await;
+        assert_eq!(empty.status, 200, "{path}: an empty one asks for nothing");
     }
 }
 

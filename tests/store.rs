@@ -121,6 +121,8 @@ async fn a_request_that_is_no_storing_request_is_refused_before_anything_is_stor
     let part = |head: &str| [format!("--b\r\n{head}\r\n").as_bytes(), &file(1), b"\r\n--b--\r\n"].concat();
     let whole = part("Content-Type: application/dicom\r\n");
     let unclosed = whole[..whole.len() - 9].to_vec();
+    // what is wanted is looked at before the body, which would be refused for another reason
+    let unread = b"no delimiter".to_vec();
     for (what, path, content_type, accept, body, status) in [
         ("nothing", "/studies", DICOM, JSON, Vec::new(), 400),
         ("no parts", "/studies", DICOM, JSON, b"--b--\r\n".to_vec(), 400),
@@ -147,6 +149,11 @@ async fn a_request_that_is_no_storing_request_is_refused_before_anything_is_stor
             400,
         ),
         ("a picture wanted", "/studies", DICOM, "image/jpeg", whole.clone(), 406),
+        ("a picture wanted by parameter", "/studies?accept=image/jpeg", DICOM, JSON, whole.clone(), 406),
+        ("a picture wanted by parameter", "/studies/1.2?accept=image/jpeg", DICOM, "*/*", unread.clone(), 406),
+        ("no media type wanted", "/studies?accept=picture", DICOM, JSON, unread.clone(), 400),
+        ("something unreadable wanted", "/studies?accept=%ff", DICOM, JSON, unread.clone(), 400),
+        ("JSON wanted twice", "/studies?accept=application/json&accept=application/json", DICOM, JSON, unread, 400),
         ("an empty instance", "/studies", "application/dicom", JSON, Vec::new(), 409),
         ("a part for an instance", "/studies", "application/dicom", JSON, whole.clone(), 409),
         ("nothing wanted", "/studies", DICOM, "application/dicom+json;q=0", whole.clone(), 406),
@@ -157,6 +164,7 @@ async fn a_request_that_is_no_storing_request_is_refused_before_anything_is_stor
         headers.extend((!content_type.is_empty()).then_some(("content-type", content_type)));
         let answer = server.send("POST", path, &headers, body).await;
         assert_eq!(answer.status, status, "{what}: {}", answer.text());
+        assert!(status != 400 || !path.contains("accept") || answer.text().contains("`accept`"), "{what}");
         let expected = if status == 409 { JSON } else { "application/problem+json" };
         assert_eq!(answer.content_type, expected, "{what}");
         assert!(server.search("/instances").await.is_empty(), "{what}");
@@ -272,6 +280,10 @@ async fn the_answer_is_in_xml_when_that_is_preferred(server: TestServer) {
     let item = "<DicomAttribute tag=\"00081155\" vr=\"UI\" keyword=\"ReferencedSOPInstanceUID\">\
                 <Value number=\"1\">1.2.3.1</Value></DicomAttribute>";
     assert!(String::from_utf8(answer.body.clone()).unwrap().contains(item), "{}", answer.text());
+    let by_parameter = "/studies?accept=application/dicom%2Bxml";
+    let headers = [("content-type", "application/dicom"), ("accept", JSON)];
+    let answer = server.send("POST", by_parameter, &headers, file(1)).await;
+    assert_eq!((answer.status, &*answer.content_type), (200, "application/dicom+xml"));
     for accept in ["*/*", "application/dicom+xml;q=0.9, application/json"] {
         assert_eq!(send(2, accept).await.content_type, JSON, "{accept}");
     }

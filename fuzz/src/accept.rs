@@ -1,4 +1,4 @@
-//! What a client accepts: any text leads to a representation that can be made, or to 406.
+//! What a client accepts: any text leads to a representation that can be made, or to 406, or for the query parameter to 400.
 //!
 //! Input: a byte that says what is asked for, the header, a line feed, the query string.
 
@@ -13,7 +13,14 @@ pub fn run(data: &[u8]) {
     let Some((kind, rest)) = super::first(data) else { return };
     let (header, query) = super::line(rest);
     let (header, query) = (String::from_utf8_lossy(header), String::from_utf8_lossy(query));
-    let accept = Accept::parse((kind & 0x80 == 0).then_some(&header), &query);
+    let accept = match Accept::parse((kind & 0x80 == 0).then_some(&header), &query) {
+        Ok(accept) => accept,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::BadRequest);
+            assert!(!query.is_empty(), "a header is never refused");
+            return;
+        }
+    };
     let one = kind & 0x40 == 0;
     let syntaxes = ["1.2.840.10008.1.2", "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.5", "1.2.3"];
     let stored = TransferSyntaxUid::parse(syntaxes[usize::from(kind >> 3 & 3)]).expect("a UID");

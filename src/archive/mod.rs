@@ -1,5 +1,6 @@
 //! Use cases that several doors share: storing, retrieving, comparing index and objects. No protocol's status codes here.
 
+mod begun;
 mod commit;
 pub mod delete;
 mod describe;
@@ -16,6 +17,7 @@ pub mod policy;
 pub mod reindex;
 mod reread;
 pub mod retrieve;
+mod rewritten;
 pub mod shared_settings;
 pub mod sweep;
 pub mod verify;

@@ -9,8 +9,10 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
+use crate::archive::begun::{begun, of_instance};
 use crate::archive::delete;
 use crate::archive::object_reader::ObjectReader;
+use crate::archive::rewritten::{Rewriter, rewritten};
 use crate::catalogue::{Catalogue, InstanceMetadata, InstanceRow};
 use crate::dicom::bulk::{self, BulkPath, BulkValue};
 use crate::dicom::events::Limits;
@@ -18,7 +20,7 @@ use crate::dicom::explicit::{self, Export, Reencoder, Refront};
 use crate::dicom::frames::{self, FrameBlock, FrameExtent, FrameShape, Located};
 use crate::dicom::header::Extent;
 use crate::dicom::transfer_syntax::{self, TransferSyntaxChoice};
-use crate::dicom::uid::{InstanceKey, Scope, TransferSyntaxUid};
+use crate::dicom::uid::{InstanceKey, InstanceUid, Scope, TransferSyntaxUid};
 use crate::error::{Error, Result};
 use crate::store::keys::StorageKey;
 use crate::store::{ByteStream, ObjectStorage};
@@ -27,10 +29,6 @@ use crate::store::{ByteStream, ObjectStorage};
 const PIECE_BYTES: u64 = 1 << 20;
 /// Frames whose ranges lie in one stretch of so many bytes are read together.
 const MERGED_BYTES: u64 = 4 << 20;
-/// Stored bytes that are re-encoded at once: deflate makes up to a thousand times as many of them.
-const SLICE_BYTES: usize = 8 << 10;
-/// Re-encoded bytes that are sent at once.
-const OUT_BYTES: usize = 256 << 10;
 /// Largest gap between two ranges that is read over.
 const GAP_BYTES: u64 = 64 << 10;
 /// Most bytes that one request may have inflated more than once, by asking for frames in descending order.
@@ -149,15 +147,17 @@ impl Retrieve {
         plan(row, choices).map(|(uid, _)| uid)
     }
 
-    /// Opens an instance as a Part 10 file; `None` when it cannot be made in the transfer syntax wanted.
+    /// Opens an instance as a Part 10 file, whose first bytes have come; `None` when it cannot be made in the transfer syntax
+    /// wanted.
     ///
     /// # Errors
-    /// The object store is unavailable or the object is damaged.
+    /// The object store is unavailable or the object is lost.
     pub async fn open(&self, row: &InstanceRow, choices: &[TransferSyntaxChoice]) -> Result<Option<OpenInstance>> {
         let Some((transfer_syntax, export)) = plan(row, choices) else { return Ok(None) };
         // by its size, which says how much memory the first piece needs and holds the object to its row
-        let stored = self.store.read_range(&location(row), 0..row.size).await?;
         let (class, instance, syntax) = (&row.sop_class, &row.key.instance, &row.transfer_syntax);
+        let stored = self.store.read_range(&location(row), 0..row.size).await;
+        let stored = stored.map_err(|error| of_instance(instance, error))?;
         let rewriter = match export {
             Export::AsStored => None,
             Export::Refront => Some(Rewriter::Refront(Refront::new(class, instance, syntax))),
@@ -165,10 +165,11 @@ impl Retrieve {
                 Some(Rewriter::Reencode(Box::new(Reencoder::new(class, instance, syntax, Limits::default()))))
             }
         };
-        let body = match rewriter {
-            None => Body { length: Some(row.size), bytes: stored },
-            Some(rewriter) => Body { length: None, bytes: rewritten(stored, rewriter) },
+        let (length, bytes) = match rewriter {
+            None => (Some(row.size), stored),
+            Some(rewriter) => (None, rewritten(stored, rewriter)),
         };
+        let body = Body { length, bytes: begun(instance, bytes).await? };
         Ok(Some(OpenInstance { transfer_syntax, body }))
     }
 
@@ -198,7 +199,8 @@ impl Retrieve {
             )));
         }
         let pieces = stream::iter(groups).then(move |group| read_group(Arc::clone(&reader), group));
-        Ok(Frames { lengths, native, pieces: pieces.try_flatten().boxed() })
+        let instance = row.key.instance.clone();
+        Ok(Frames { lengths, native, instance, pieces: pieces.try_flatten().boxed() })
     }
 
     /// Looks frames up in ascending order, so that each block of the index is read and walked once.
@@ -262,24 +264,29 @@ impl Retrieve {
             .ok_or_else(|| Error::not_found("the metadata of the instance names no such bulk data"))
     }
 
-    /// The bytes of a plain value, little endian.
-    #[must_use]
-    pub fn value(&self, row: &InstanceRow, value: &BulkValue, swap: u8) -> Body {
+    /// The bytes of a plain value, little endian, the first of which have come.
+    ///
+    /// # Errors
+    /// The object store is unavailable or the object is lost.
+    pub async fn value(&self, row: &InstanceRow, value: &BulkValue, swap: u8) -> Result<Body> {
         let Extent { position, length } = value.extent;
         let reader = Arc::new(self.reader(row, value.deflated));
         let shape = FrameShape::Native { first_bit: 0, bits: length * 8, swap, deflated: value.deflated };
         let bytes = piecewise(reader, FrameExtent { position, length, shape });
-        Body { length: Some(length), bytes }
+        Ok(Body { length: Some(length), bytes: begun(&row.key.instance, bytes).await? })
     }
 
-    /// The fragments of encapsulated pixel data joined to one code stream, the Basic Offset Table left out.
+    /// The fragments of encapsulated pixel data joined to one code stream, the Basic Offset Table left out. Its first bytes have
+    /// come.
     ///
     /// # Errors
-    /// The object store is unavailable or the object is damaged.
+    /// The object store is unavailable or the object is lost.
     pub async fn code_stream(&self, row: &InstanceRow, value: &BulkValue) -> Result<Body> {
         let Extent { position, length } = value.extent;
-        let items = self.store.read_range(&location(row), position..position + length).await?;
-        Ok(Body { length: None, bytes: joined(items, Joiner::default()) })
+        let instance = &row.key.instance;
+        let items = self.store.read_range(&location(row), position..position + length).await;
+        let items = items.map_err(|error| of_instance(instance, error))?;
+        Ok(Body { length: None, bytes: begun(instance, joined(items, Joiner::default())).await? })
     }
 
     fn reader(&self, row: &InstanceRow, deflated: bool) -> ObjectReader {
@@ -293,8 +300,20 @@ pub struct Frames {
     pub lengths: Vec<u64>,
     /// They come from native pixel data, so they are little endian samples.
     pub native: bool,
+    /// The instance to which they belong.
+    instance: InstanceUid,
     /// Their bytes.
-    pub pieces: FramePieces,
+    pieces: FramePieces,
+}
+
+impl Frames {
+    /// Their bytes, the first of which have come.
+    ///
+    /// # Errors
+    /// The object store is unavailable or the object is lost.
+    pub async fn begin(self) -> Result<FramePieces> {
+        begun(&self.instance, self.pieces).await
+    }
 }
 
 /// Bytes of frames with the index of the frame in the list: ascending, at least one piece (maybe empty) for each.
@@ -403,54 +422,6 @@ fn joined(items: ByteStream, joiner: Joiner) -> ByteStream {
         Ok(Some((stream::iter(joiner.push(chunk?).into_iter().map(Ok)), (items, joiner))))
     });
     joined.try_flatten().boxed()
-}
-
-/// Bytes of an object while they pass through a rewriter.
-fn rewritten(object: ByteStream, rewriter: Rewriter) -> ByteStream {
-    let state = Rewriting { object, rewriter, pending: Bytes::new() };
-    stream::try_unfold(Some(state), |state| async move {
-        let Some(state) = state else { return Ok(None) };
-        let mut out = Vec::with_capacity(OUT_BYTES + (64 << 10));
-        let state = state.fill(&mut out).await?;
-        Ok((!out.is_empty()).then(|| (Bytes::from(out), state)))
-    })
-    .boxed()
-}
-
-enum Rewriter {
-    Refront(Refront),
-    Reencode(Box<Reencoder>),
-}
-
-struct Rewriting {
-    object: ByteStream,
-    rewriter: Rewriter,
-    pending: Bytes,
-}
-
-impl Rewriting {
-    /// Appends about [`OUT_BYTES`]; gives itself back unless the object is over.
-    async fn fill(mut self, out: &mut Vec<u8>) -> Result<Option<Self>> {
-        let failed = |error| Error::internal("a stored object cannot be re-encoded").caused_by(error);
-        while out.len() < OUT_BYTES {
-            if self.pending.is_empty() {
-                let Some(chunk) = self.object.next().await else {
-                    match self.rewriter {
-                        Rewriter::Refront(refront) => refront.finish(out).map_err(failed)?,
-                        Rewriter::Reencode(reencoder) => reencoder.finish(out).map_err(failed)?,
-                    }
-                    return Ok(None);
-                };
-                self.pending = chunk?;
-            }
-            let slice = self.pending.split_to(self.pending.len().min(SLICE_BYTES));
-            match &mut self.rewriter {
-                Rewriter::Refront(refront) => refront.push(&slice, out).map_err(failed)?,
-                Rewriter::Reencode(reencoder) => reencoder.push(&slice, out).map_err(failed)?,
-            }
-        }
-        Ok(Some(self))
-    }
 }
 
 /// Takes the item headers out of encapsulated pixel data as it passes (PS3.5 A.4).

@@ -1,7 +1,8 @@
 //! What the client accepts against what a resource can be: one decision, or 406 with the list of what can be had
 //! ([PS3.18 8.7](https://dicom.nema.org/medical/dicom/current/output/chtml/part18/sect_8.7.html), RFC 9110 12.5.1).
 //!
-//! Reading is liberal: entries that nobody understands are dropped, a missing header asks for the default.
+//! Reading the header is liberal: entries that nobody understands are dropped, a missing one asks for the default. The `accept`
+//! query parameter takes its place: somebody wrote it for this very request, so what cannot be read or made of it is refused.
 //! The decision is a pure function of the entries and the resource; the tables are in [`frame_media_type`] and `offers`.
 
 use std::cmp::Reverse;
@@ -11,7 +12,7 @@ use actix_web::http::header::{ACCEPT, HeaderMap};
 
 use crate::dicom::transfer_syntax::{EXPLICIT_LITTLE, TransferSyntaxChoice};
 use crate::dicom::uid::TransferSyntaxUid;
-use crate::dicomweb::path::percent_decode;
+use crate::dicomweb::path;
 use crate::error::{Error, ErrorKind, Result};
 use crate::http::media_type::{MediaType, quote, split_outside_quotes};
 
@@ -109,8 +110,8 @@ pub fn frame_media_type(stored: &TransferSyntaxUid) -> (&'static str, &'static [
 pub struct Accept {
     /// Of the header; `None` when there is none, or an empty one.
     header: Option<Vec<Entry>>,
-    /// Of the `accept` query parameter.
-    query: Vec<Entry>,
+    /// Of the `accept` query parameter; `None` when there is none, or an empty one.
+    parameter: Option<Vec<Entry>>,
 }
 
 #[derive(Clone, Debug)]
@@ -125,56 +126,74 @@ struct Entry {
 
 impl Accept {
     /// Of a request: its Accept header lines and its `accept` query parameter.
-    #[must_use]
-    pub fn of(request: &HttpRequest) -> Self {
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadRequest`] when the parameter is no list of media types or is given twice.
+    pub fn of(request: &HttpRequest) -> Result<Self> {
         Self::from_parts(request.headers(), request.query_string())
     }
 
     /// Of header lines and a query string.
-    #[must_use]
-    pub fn from_parts(headers: &HeaderMap, query: &str) -> Self {
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub fn from_parts(headers: &HeaderMap, query: &str) -> Result<Self> {
         let lines: Vec<_> = headers.get_all(ACCEPT).map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
         Self::parse((!lines.is_empty()).then(|| lines.join(",")).as_deref(), query)
     }
 
     /// Of the joined header lines and the query string.
-    #[must_use]
-    pub fn parse(header: Option<&str>, query: &str) -> Self {
-        let header = header.filter(|text| !text.trim().is_empty()).map(|text| entries(text).collect());
-        let query = query
-            .split('&')
-            .filter_map(|field| field.strip_prefix("accept="))
-            .filter_map(percent_decode)
-            // A form decoder on the way makes a space of the plus in `dicom+json`.
-            .flat_map(|text| entries(&text.trim().replace("dicom ", "dicom+")).collect::<Vec<_>>())
-            .collect();
-        Self { header, query }
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub fn parse(header: Option<&str>, query: &str) -> Result<Self> {
+        let header = header.filter(|text| !text.trim().is_empty());
+        let header = header.map(|text| split_outside_quotes(text, b',').filter_map(entry).collect());
+        Ok(Self { header, parameter: parameter(query)? })
     }
 
     /// The best representation of a resource that the client accepts.
     ///
-    /// The query parameter wins over the header (some pages cannot set headers); what it asks for without being
-    /// understood falls back to the header (PS3.18 8.3.3.1).
+    /// The query parameter wins over the header, which pages and viewers often cannot choose. The header does not make up for
+    /// one that asks for what cannot be made: where PS3.18 8.7.8.1 falls back to it, a client that asked for one thing by name
+    /// would get another with 200.
     ///
     /// # Errors
     /// [`ErrorKind::NotAcceptable`], naming what could be had.
     pub fn negotiate(&self, resource: Resource<'_>) -> Result<Representation> {
         let offers = offers(resource);
-        let asked = [(!self.query.is_empty()).then_some(&self.query), self.header.as_ref()];
-        for entries in asked.iter().flatten() {
-            if let Some(found) = best(entries, &offers) {
-                return Ok(found);
-            }
-        }
-        match (&self.header, offers.first()) {
-            (None, Some(first)) => Ok(first.representation(vec![TransferSyntaxChoice::Default])),
-            _ => Err(not_acceptable(&offers)),
-        }
+        let asked = self.parameter.as_ref().or(self.header.as_ref());
+        let found = match (asked, offers.first()) {
+            (Some(entries), _) => best(entries, &offers),
+            (None, first) => first.map(|first| first.representation(vec![TransferSyntaxChoice::Default])),
+        };
+        found.ok_or_else(|| {
+            not_acceptable(&offers, if self.parameter.is_some() { " by parameter `accept`" } else { "" })
+        })
     }
 }
 
-fn entries(text: &str) -> impl Iterator<Item = Entry> {
-    split_outside_quotes(text, b',').filter_map(entry)
+/// What the `accept` parameter of a query string asks for: a list of media types (PS3.18 8.3.3.1), which stands there once.
+fn parameter(query: &str) -> Result<Option<Vec<Entry>>> {
+    let Some(text) = path::single(query, "accept")? else { return Ok(None) };
+    let text = with_plus(&text);
+    let entries = split_outside_quotes(&text, b',').filter(|text| !text.trim().is_empty()).map(entry);
+    let entries: Vec<_> = entries.collect::<Option<_>>().ok_or_else(|| {
+        Error::bad_request("parameter `accept` must be media types as in the Accept header, separated by commas")
+    })?;
+    Ok((!entries.is_empty()).then_some(entries))
+}
+
+/// A plus that nobody encoded is a space in a query string: that of `dicom json` is put back.
+fn with_plus(text: &str) -> String {
+    let mut pieces = text.split("dicom ");
+    let mut joined = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let within = piece.starts_with(|letter: char| letter.is_ascii_alphabetic());
+        joined.push_str(if within { "dicom+" } else { "dicom " });
+        joined.push_str(piece);
+    }
+    joined
 }
 
 fn entry(text: &str) -> Option<Entry> {
@@ -326,11 +345,11 @@ fn best(entries: &[Entry], offers: &[Offer<'_>]) -> Option<Representation> {
     Some(offer.representation(syntaxes))
 }
 
-fn not_acceptable(offers: &[Offer<'_>]) -> Error {
+fn not_acceptable(offers: &[Offer<'_>], by: &str) -> Error {
     let list: Vec<_> = offers.iter().map(|offer| format!("`{}`", offer.describe())).collect();
     Error::new(
         ErrorKind::NotAcceptable,
-        format!("none of the accepted media types can be made; there is {}", list.join(", ")),
+        format!("none of the media types accepted{by} can be made; there is {}", list.join(", ")),
     )
 }
 

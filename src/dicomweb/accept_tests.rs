@@ -20,7 +20,7 @@ fn uid(text: &str) -> TransferSyntaxUid {
 
 /// An answer in short: `mp` or `sp`, the media type, the transfer syntaxes; `406` otherwise.
 fn answer(header: Option<&str>, query: &str, resource: Resource<'_>) -> String {
-    match Accept::parse(header, query).negotiate(resource) {
+    match Accept::parse(header, query).and_then(|accept| accept.negotiate(resource)) {
         Ok(found) => {
             let form = if found.multipart { "mp" } else { "sp" };
             let syntaxes: Vec<_> = found
@@ -34,10 +34,11 @@ fn answer(header: Option<&str>, query: &str, resource: Resource<'_>) -> String {
                 .collect();
             format!("{form} {} {}", found.media_type, syntaxes.join(" "))
         }
-        Err(error) => {
-            assert_eq!(error.kind(), ErrorKind::NotAcceptable);
-            "406".to_owned()
-        }
+        Err(error) => match error.kind() {
+            ErrorKind::NotAcceptable => "406".to_owned(),
+            ErrorKind::BadRequest => "400".to_owned(),
+            kind => panic!("{kind:?}"),
+        },
     }
 }
 
@@ -256,16 +257,35 @@ fn bulk_data_answers_multipart_or_alone() {
 }
 
 #[test]
-fn the_accept_parameter_wins_over_the_header() {
+fn the_accept_parameter_stands_for_the_header() {
     let instance = Resource::Instances { one: true };
     let cases = [
         (Some("multipart/related; type=\"application/dicom\""), "accept=application/dicom", "sp application/dicom -"),
         (None, "x=1&accept=application%2Fdicom%3B%20transfer-syntax%3D*", "sp application/dicom *"),
         (Some("image/png"), "accept=application/dicom", "sp application/dicom -"),
-        (Some("application/dicom"), "accept=image/png", "sp application/dicom -"),
-        (None, "accept=image/png", "mp application/dicom -"),
+        (Some("*/*"), "accept=application/dicom", "sp application/dicom -"),
+        (Some("application/dicom;q=0"), "accept=application/dicom", "sp application/dicom -"),
+        // it can be a list and may have what nobody can make
+        (Some("*/*"), "accept=image/png,application/dicom", "sp application/dicom -"),
+        (Some("*/*"), "accept=image/png%2C,application/dicom%20;q=0.5,", "sp application/dicom -"),
+        (Some("*/*"), "accept=*/*", "mp application/dicom -"),
+        (None, "accept=application/dicom;q=0,*/*", "mp application/dicom -"),
+        // what cannot be made is not made up for
+        (Some("application/dicom"), "accept=image/png", "406"),
+        (Some("*/*"), "accept=image/png", "406"),
+        (None, "accept=image/png", "406"),
         (Some("image/png"), "accept=image/jpeg", "406"),
+        (Some("*/*"), "accept=application/dicom;q=0", "406"),
+        // nor is what cannot be read
+        (Some("*/*"), "accept=nonsense", "400"),
+        (Some("*/*"), "accept=application/dicom,nonsense", "400"),
+        (Some("*/*"), "accept=application/dicom;transfer-syntax=1.2.*", "400"),
+        (Some("*/*"), "accept=%ff", "400"),
+        (Some("*/*"), "accept=application%2", "400"),
+        (Some("*/*"), "accept=application/dicom&x=1&accept=application/dicom", "400"),
+        // an empty one asks for nothing
         (Some("application/dicom"), "accept=", "sp application/dicom -"),
+        (Some("application/dicom"), "accept=%20,", "sp application/dicom -"),
         (Some("application/dicom"), "Accept=image/jpeg&accept", "sp application/dicom -"),
     ];
     for (header, query, expected) in cases {
@@ -282,7 +302,7 @@ fn several_header_lines_join() {
     let mut headers = HeaderMap::new();
     headers.append(ACCEPT, "image/png".parse().unwrap());
     headers.append(ACCEPT, "application/dicom;q=0.5".parse().unwrap());
-    let found = Accept::from_parts(&headers, "").negotiate(Resource::Instances { one: true }).unwrap();
+    let found = Accept::from_parts(&headers, "").unwrap().negotiate(Resource::Instances { one: true }).unwrap();
     assert_eq!((found.multipart, found.media_type.as_str()), (false, DICOM));
 }
 
@@ -290,14 +310,19 @@ fn several_header_lines_join() {
 fn a_refusal_lists_what_there_is() {
     let stored = uid(JP2);
     let error = Accept::parse(Some("text/html"), "")
+        .unwrap()
         .negotiate(Resource::Frames { stored: &stored, native: false, one: true })
         .expect_err("text is no frame");
     assert_eq!(
         error.message(),
-        "none of the accepted media types can be made; there is \
+        "none of the media types accepted can be made; there is \
          `multipart/related; type=\"image/jp2\"; transfer-syntax=1.2.840.10008.1.2.4.90`, \
          `image/jp2; transfer-syntax=1.2.840.10008.1.2.4.90`"
     );
+    let error =
+        Accept::parse(None, "accept=text/html").unwrap().negotiate(Resource::Json).expect_err("text is no JSON");
+    let there = "none of the media types accepted by parameter `accept` can be made; there is `application/dicom+json`";
+    assert_eq!(error.message(), there);
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub async fn bulk_data(request: HttpRequest, app: Data<App>) -> HttpResult {
     let row = app.retrieve.locate(&key, path::version(&request)?).await?;
     let value = app.retrieve.bulk(&row, &path).await?;
     match value.kind {
-        BulkKind::Plain { swap } => plain(&request, &app, &row, &path, &value, swap),
+        BulkKind::Plain { swap } => plain(&request, &app, &row, &path, &value, swap).await,
         BulkKind::Encapsulated if path == BulkPath::pixel_data() && app.retrieve.has_frames(&row)? => {
             Ok(frames::answer_all(&request, &app, &row).await?)
         }
@@ -34,7 +34,7 @@ pub async fn bulk_data(request: HttpRequest, app: Data<App>) -> HttpResult {
     }
 }
 
-fn plain(
+async fn plain(
     request: &HttpRequest,
     app: &App,
     row: &InstanceRow,
@@ -42,8 +42,8 @@ fn plain(
     value: &BulkValue,
     swap: u8,
 ) -> HttpResult {
-    let representation = Accept::of(request).negotiate(Resource::Bulk { media_type: OCTET_STREAM, one: true })?;
-    let body = app.retrieve.value(row, value, swap);
+    let representation = Accept::of(request)?.negotiate(Resource::Bulk { media_type: OCTET_STREAM, one: true })?;
+    let body = app.retrieve.value(row, value, swap).await?;
     Ok(single(request, app, row, path, &representation, OCTET_STREAM.to_owned(), body))
 }
 
@@ -55,7 +55,7 @@ async fn code_stream(
     value: &BulkValue,
 ) -> HttpResult {
     let (media_type, _) = frame_media_type(&row.transfer_syntax);
-    let representation = Accept::of(request).negotiate(Resource::Bulk { media_type, one: true })?;
+    let representation = Accept::of(request)?.negotiate(Resource::Bulk { media_type, one: true })?;
     let content_type = with_transfer_syntax(media_type, row.transfer_syntax.as_str());
     let body = app.retrieve.code_stream(row, value).await?;
     Ok(single(request, app, row, path, &representation, content_type, body))

@@ -1,6 +1,6 @@
 //! Deleting studies, series and instances: an extension that most archives have; PS3.18 has no such transaction.
 
-use actix_web::web::{Data, Query};
+use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::app::App;
@@ -25,15 +25,13 @@ pub async fn delete(request: HttpRequest, app: Data<App>) -> HttpResult {
 
 /// The one parameter that there is. Another one may mean less than everything, so it is not passed over.
 fn reason(query: &str) -> Result<String> {
-    let mut reason = String::new();
-    let pairs = Query::<Vec<(String, String)>>::from_query(query);
-    let pairs = pairs.map_err(|_| Error::bad_request("the query is not well-formed; it may have a `reason`"))?;
-    for (name, value) in pairs.into_inner() {
-        if name != "reason" {
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+        if path::form_decode(name).is_none_or(|name| name != "reason") {
             return Err(Error::bad_request("the only parameter of a delete is `reason`"));
         }
-        reason = value;
     }
+    let reason = path::single(query, "reason")?.unwrap_or_default().into_owned();
     if reason.len() > MOST_REASON {
         return Err(Error::bad_request(format!("the `reason` has more than {MOST_REASON} bytes")));
     }

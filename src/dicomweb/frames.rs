@@ -32,13 +32,14 @@ pub async fn answer(request: &HttpRequest, app: &App, row: &InstanceRow, numbers
     // Whether there are such frames comes first: an instance without any has no representation to negotiate.
     let frames = app.retrieve.frames(row, numbers).await?;
     let resource = Resource::Frames { stored: &row.transfer_syntax, native: frames.native, one: numbers.len() == 1 };
-    let representation = Accept::of(request).negotiate(resource)?;
+    let representation = Accept::of(request)?.negotiate(resource)?;
     let content_type = representation.content_type();
     let mut response = respond::ok();
     if !representation.multipart {
         response.content_type(content_type);
-        let bytes = frames.pieces.map_ok(|(_, piece)| piece).boxed();
-        return Ok(respond::bytes(&mut response, Body { length: frames.lengths.first().copied(), bytes }));
+        let length = frames.lengths.first().copied();
+        let bytes = frames.begin().await?.map_ok(|(_, piece)| piece).boxed();
+        return Ok(respond::bytes(&mut response, Body { length, bytes }));
     }
     let heads = Heads::new(request, app, row, content_type);
     let heads: Vec<_> =
@@ -51,7 +52,7 @@ pub async fn answer(request: &HttpRequest, app: &App, row: &InstanceRow, numbers
         drop(close.part(head));
     }
     let close = stream::once(async move { Ok(close.close()) });
-    let bytes = interleave(writer, heads, frames.pieces).chain(close).boxed();
+    let bytes = interleave(writer, heads, frames.begin().await?).chain(close).boxed();
     Ok(respond::bytes(&mut response, Body { length, bytes }))
 }
 
@@ -65,17 +66,18 @@ pub async fn answer_all(request: &HttpRequest, app: &App, row: &InstanceRow) -> 
     }
     let native = app.retrieve.frames(row, &[1]).await?.native;
     let representation =
-        Accept::of(request).negotiate(Resource::Frames { stored: &row.transfer_syntax, native, one: false })?;
+        Accept::of(request)?.negotiate(Resource::Frames { stored: &row.transfer_syntax, native, one: false })?;
     let heads = Heads::new(request, app, row, representation.content_type());
     let writer = MultipartWriter::new(&representation.media_type);
     let mut response = respond::ok();
     response.content_type(writer.content_type());
     let walk = Walk { retrieve: app.retrieve.clone(), row: row.clone(), heads, writer, next: 1 };
-    let parts = stream::try_unfold(Some(walk), |walk| async move {
+    let (first, walk) = walk.step().await?;
+    let rest = stream::try_unfold(walk, |walk| async move {
         let Some(walk) = walk else { return Ok::<_, Error>(None) };
         walk.step().await.map(Some)
     });
-    Ok(response.streaming(parts.try_flatten().boxed()))
+    Ok(response.streaming(first.chain(rest.try_flatten()).boxed()))
 }
 
 /// All frames of an instance on their way out.
@@ -100,7 +102,7 @@ impl Walk {
         if let Some(head) = heads.first() {
             drop(self.writer.part(head));
         }
-        let parts = interleave(writer, heads, frames.pieces);
+        let parts = interleave(writer, heads, frames.begin().await?);
         if last == self.row.number_of_frames {
             let close = self.writer.close();
             return Ok((parts.chain(stream::once(async move { Ok(close) })).boxed(), None));

@@ -25,7 +25,7 @@ const CHUNK_BYTES: usize = 128 << 10;
 /// `GET …/metadata` at all three levels.
 pub async fn metadata(request: HttpRequest, app: Data<App>) -> HttpResult {
     let scope = path::scope(&request)?;
-    let representation = Accept::of(&request).negotiate(Resource::Json)?;
+    let representation = Accept::of(&request)?.negotiate(Resource::Json)?;
     let root = urls::path(&app);
     let version = path::version(&request)?.filter(|_| scope.level() == Level::Instance);
     let rows = app.retrieve.metadata(&scope, version).await?;

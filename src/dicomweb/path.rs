@@ -1,4 +1,4 @@
-//! What URLs name: studies, series, instances, frames, bulk data. Everything else is refused with 400 and its reason.
+//! What URLs name: studies, series, instances, frames, bulk data, versions. Everything else is refused with 400 and its reason.
 //!
 //! UIDs are decoded once, then checked; what comes out of here is safe to use as a key.
 
@@ -56,11 +56,28 @@ pub fn scope(request: &HttpRequest) -> Result<Scope> {
 
 /// The version of the instance that a URL asks for by `v`, if it does.
 pub fn version(request: &HttpRequest) -> Result<Option<u32>> {
-    let given = request.query_string().split('&').find_map(|pair| pair.strip_prefix("v="));
-    let Some(text) = given else { return Ok(None) };
-    let number = text.parse().ok().filter(|number| *number > 0);
-    let refused = || Error::bad_request(format!("the version `{}` must be a number from 1 on", shown(text)));
+    let Some(text) = single(request.query_string(), "v")? else { return Ok(None) };
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|number| digits && *number > 0);
+    let refused = || Error::bad_request(format!("the version `{}` of `v` must be a number from 1 on", shown(&text)));
     number.map(Some).ok_or_else(refused)
+}
+
+/// The value of a query parameter that may be given once; `None` when it is not given.
+///
+/// # Errors
+/// It is given more than once, so that nobody knows which one is meant, or it cannot be decoded.
+pub fn single<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>>> {
+    let mut given = None;
+    for pair in query.split('&') {
+        let (raw, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if form_decode(raw).is_some_and(|decoded| decoded == name) && given.replace(value).is_some() {
+            return Err(Error::bad_request(format!("parameter `{name}` may be given only once")));
+        }
+    }
+    let refused =
+        || Error::bad_request(format!("parameter `{name}` must be percent-encoded UTF-8 without NUL characters"));
+    given.map(|value| form_decode(value).ok_or_else(refused)).transpose()
 }
 
 /// The frame numbers of a URL.
@@ -114,6 +131,27 @@ pub fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
             }
             None => bytes.push(first),
         }
+    }
+    String::from_utf8(bytes).ok().map(Cow::Owned)
+}
+
+/// Undoes the percent-encoding of a query string, once and strictly; `+` is a space, as forms send it.
+#[must_use]
+pub fn form_decode(text: &str) -> Option<Cow<'_, str>> {
+    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+' | 0)) {
+        return Some(Cow::Borrowed(text));
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => hex(rest.next()?)? << 4 | hex(rest.next()?)?,
+            b'+' => b' ',
+            other => other,
+        });
+    }
+    if bytes.contains(&0) {
+        return None;
     }
     String::from_utf8(bytes).ok().map(Cow::Owned)
 }
@@ -177,6 +215,25 @@ mod tests {
             let error = study(&request(bad)).expect_err(bad);
             assert_eq!(error.kind(), ErrorKind::BadRequest);
             assert!(error.message().is_ascii() && !error.message().contains('\0'), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_that_may_be_given_once_is_refused_twice_and_found_wherever_it_stands() {
+        for (query, expected) in [
+            ("", None),
+            ("x=1&vv=2&V=3", None),
+            ("v=2", Some("2")),
+            ("&x=1&v=a%20b+c&&", Some("a b c")),
+            ("%76=2", Some("2")),
+            ("v", Some("")),
+            ("v=1=2", Some("1=2")),
+        ] {
+            assert_eq!(single(query, "v").unwrap().as_deref(), expected, "{query}");
+        }
+        for query in ["v=1&v=1", "v=1&x=2&%76=1", "v&v", "v=%", "v=%zz", "v=%ff", "v=%00"] {
+            let error = single(query, "v").expect_err(query);
+            assert!(error.kind() == ErrorKind::BadRequest && error.message().contains("`v`"), "{query}: {error}");
         }
     }
 

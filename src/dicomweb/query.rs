@@ -4,7 +4,6 @@
 //! attributes by keyword, tag or path, `includefield`, `limit`, `offset`, `fuzzymatching`. Names that are not supported
 //! are ignored with a warning, values that are not of the VR are refused. Errors and warnings name parameters, never values.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use dicom_core::{Tag, VR};
@@ -15,6 +14,7 @@ use crate::dicom::query::{
 };
 use crate::dicom::uid::{Level, SeriesUid, StudyUid};
 use crate::dicom::values::{fold, matchable, parse_date_range, parse_integer, parse_time_range};
+use crate::dicomweb::path::form_decode;
 use crate::error::{Error, Result};
 
 /// Longest query string: a thousand UIDs fit.
@@ -59,36 +59,13 @@ pub fn parse(level: Level, study: Option<StudyUid>, series: Option<SeriesUid>, t
             return Err(Error::bad_request(format!("the query string has more than {MAX_PARAMETERS} parameters")));
         }
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let name = decode(name).ok_or_else(|| Error::bad_request("a parameter name is not percent-encoded UTF-8"))?;
+        let name =
+            form_decode(name).ok_or_else(|| Error::bad_request("a parameter name is not percent-encoded UTF-8"))?;
         let value =
-            decode(value).ok_or_else(|| refused(&name, "must be percent-encoded UTF-8 without NUL characters"))?;
+            form_decode(value).ok_or_else(|| refused(&name, "must be percent-encoded UTF-8 without NUL characters"))?;
         parser.parameter(&name, &value)?;
     }
     Ok(parser.finish())
-}
-
-/// Undoes percent-encoding, once; `+` is a space, as forms send it.
-fn decode(text: &str) -> Option<Cow<'_, str>> {
-    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+' | 0)) {
-        return Some(Cow::Borrowed(text));
-    }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => hex_digit(rest.next()?)? << 4 | hex_digit(rest.next()?)?,
-            b'+' => b' ',
-            other => other,
-        });
-    }
-    if bytes.contains(&0) {
-        return None;
-    }
-    String::from_utf8(bytes).ok().map(Cow::Owned)
-}
-
-fn hex_digit(byte: u8) -> Option<u8> {
-    u8::try_from(char::from(byte).to_digit(16)?).ok()
 }
 
 fn refused(name: &str, wanted: &str) -> Error {
@@ -164,7 +141,8 @@ impl Parser {
                 self.option(name, value, "The multiplevaluematching parameter is not supported and has been ignored.")
             }
             // these choose the representation (PS3.18 8.3.3)
-            "accept" | "charset" => Ok(()),
+            "accept" => self.once("accept"),
+            "charset" => self.once("charset"),
             attribute => self.attribute(attribute, value),
         }
     }
@@ -511,6 +489,10 @@ mod tests {
             ("limit=ten", "limit"),
             ("limit=1.5", "limit"),
             ("limit=1&limit=1", "limit"),
+            ("limit=1&offset=2&offset=2", "offset"),
+            ("fuzzymatching=true&fuzzymatching=true", "fuzzymatching"),
+            ("accept=application/json&accept=application/json", "accept"),
+            ("charset=utf-8&charset=utf-8", "charset"),
             ("offset=-1", "offset"),
             ("offset=%2B1", "offset"),
             ("fuzzymatching=maybe", "fuzzymatching"),

@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 
 use crate::app::App;
-use crate::archive::retrieve::Retrieve;
+use crate::archive::retrieve::{OpenInstance, Retrieve};
 use crate::catalogue::InstanceRow;
 use crate::dicom::transfer_syntax::TransferSyntaxChoice;
 use crate::dicom::uid::Level;
@@ -22,13 +22,13 @@ use crate::store::ByteStream;
 pub async fn retrieve(request: HttpRequest, app: Data<App>) -> HttpResult {
     let scope = path::scope(&request)?;
     let one = scope.level() == Level::Instance;
-    let representation = Accept::of(&request).negotiate(Resource::Instances { one })?;
+    let representation = Accept::of(&request)?.negotiate(Resource::Instances { one })?;
     let choices = representation.transfer_syntaxes;
     let mut rows = app.retrieve.instances(&scope, path::version(&request)?).await?;
-    // At least one instance must be there and fit, so that the status is right before the body begins.
+    // At least one instance must fit and its bytes be there, so that the status is right before the body begins.
     let first = next_that_fits(&mut rows, &choices).await?;
+    let opened = app.retrieve.open(&first, &choices).await?.ok_or_else(cannot_be_made)?;
     if !representation.multipart {
-        let opened = app.retrieve.open(&first, &choices).await?.ok_or_else(cannot_be_made)?;
         let content_type = with_transfer_syntax(DICOM, opened.transfer_syntax.as_str());
         return Ok(respond::bytes(respond::ok().content_type(content_type), opened.body));
     }
@@ -36,8 +36,8 @@ pub async fn retrieve(request: HttpRequest, app: Data<App>) -> HttpResult {
     let mut response = respond::ok();
     response.content_type(writer.content_type());
     let root = urls::absolute(&request, &app);
-    let rows = stream::iter([Ok(first)]).chain(rows).boxed();
-    let parts = parts(app.retrieve.clone(), rows, choices, root);
+    let first = part(&first, opened, &root);
+    let parts = stream::iter([Ok(first)]).chain(parts(app.retrieve.clone(), rows, choices, root)).boxed();
     Ok(response.streaming(MultipartBody::new(writer, parts)))
 }
 
@@ -73,17 +73,22 @@ fn parts(
         let (retrieve, choices, root) = (retrieve.clone(), choices.clone(), root.clone());
         async move {
             let row = row?;
-            let Some(opened) = retrieve.open(&row, &choices).await? else { return Ok(None) };
-            let key = &row.key;
-            let location = format!("{root}/studies/{}/series/{}/instances/{}", key.study, key.series, key.instance);
-            let head = PartHead {
-                content_type: with_transfer_syntax(DICOM, opened.transfer_syntax.as_str()),
-                location: Some(location),
-                length: opened.body.length,
-            };
-            Ok(Some(OutgoingPart { head, body: opened.body.bytes }))
+            let opened = retrieve.open(&row, &choices).await?;
+            Ok(opened.map(|opened| part(&row, opened, &root)))
         }
     })
     .filter_map(|part| async move { part.transpose() })
     .boxed()
+}
+
+/// An instance as a part.
+fn part(row: &InstanceRow, opened: OpenInstance, root: &str) -> OutgoingPart<ByteStream> {
+    let key = &row.key;
+    let location = format!("{root}/studies/{}/series/{}/instances/{}", key.study, key.series, key.instance);
+    let head = PartHead {
+        content_type: with_transfer_syntax(DICOM, opened.transfer_syntax.as_str()),
+        location: Some(location),
+        length: opened.body.length,
+    };
+    OutgoingPart { head, body: opened.body.bytes }
 }

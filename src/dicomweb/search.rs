@@ -40,7 +40,7 @@ async fn search(request: &HttpRequest, app: &App, level: Level) -> HttpResult {
     let study = parameters.get(path::STUDY).is_some().then(|| path::study(request)).transpose()?;
     let series = parameters.get(path::SERIES).is_some().then(|| path::series(request)).transpose()?;
     let parsed = query::parse(level, study, series.map(|(_, series)| series), request.query_string())?;
-    let representation = Accept::of(request).negotiate(Resource::Json)?;
+    let representation = Accept::of(request)?.negotiate(Resource::Json)?;
     let found = app.catalogue.search(&parsed.query).await?;
     let root = urls::absolute(request, app);
     let mut response = respond::ok();

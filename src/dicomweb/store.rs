@@ -26,7 +26,7 @@ use crate::http::multipart::{Multipart, PartHeaders};
 /// `POST /studies` and `POST /studies/{study}`.
 pub async fn store(request: HttpRequest, app: Data<App>, body: Body) -> HttpResult {
     let study = request.match_info().get(path::STUDY).is_some().then(|| path::study(&request)).transpose()?;
-    let representation = Accept::of(&request).negotiate(Resource::Response)?;
+    let representation = Accept::of(&request)?.negotiate(Resource::Response)?;
     let payload = Payload::of(&request)?;
     let encoding =
         Encoding::of(request.headers()).map_err(|error| HttpError::from(error).with_header(ACCEPT_ENCODING, "gzip"))?;

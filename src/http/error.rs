@@ -1,6 +1,7 @@
 //! [`ErrorKind`] on HTTP: status, headers and a body of `application/problem+json` (RFC 9457, PS3.18 8.5).
 //!
-//! A 4xx tells the client what was wrong. A 5xx tells nothing but the id of the request, under which the log has the cause.
+//! A 4xx tells the client what was wrong. A 5xx tells nothing but the id of the request, under which the log has the cause,
+//! and which instance it is whose bytes are lost: who asked for a whole study could not find out.
 
 use std::fmt;
 
@@ -34,7 +35,7 @@ pub fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorKind::Misdirected => StatusCode::MISDIRECTED_REQUEST,
         ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        ErrorKind::Configuration | ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorKind::Configuration | ErrorKind::Lost | ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
@@ -95,13 +96,13 @@ impl HttpError {
         if !status.is_server_error() {
             return self.error.message().to_owned();
         }
-        let what = if status == StatusCode::SERVICE_UNAVAILABLE {
-            "the archive is unavailable at the moment; try again later"
-        } else {
-            "the server failed"
+        let what = match self.error.kind() {
+            ErrorKind::Unavailable => "the archive is unavailable at the moment; try again later",
+            ErrorKind::Lost => self.error.message(),
+            _ => "the server failed",
         };
         match request_id {
-            Some(id) => format!("{what}; its log has the cause under request `{id}`"),
+            Some(id) => format!("{what}; the log of the server has the cause under request `{id}`"),
             None => what.to_owned(),
         }
     }
@@ -177,7 +178,12 @@ mod tests {
     fn a_server_error_tells_nothing_but_where_to_look() {
         let error = Error::internal("row 7 of table x is broken").caused_by("secret");
         let problem = body(HttpError::from(error).response(Some("r1")));
-        assert_eq!(problem["detail"], "the server failed; its log has the cause under request `r1`");
+        assert_eq!(problem["detail"], "the server failed; the log of the server has the cause under request `r1`");
+        let error = Error::new(ErrorKind::Lost, "the object of `1.2` is missing").caused_by("secret");
+        let response = HttpError::from(error).response(Some("r1"));
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let detail = "the object of `1.2` is missing; the log of the server has the cause under request `r1`";
+        assert_eq!(body(response)["detail"], detail);
         let error = Error::unavailable("postgres://user:password@host is away", "refused");
         let response = HttpError::from(error).response(None);
         assert_eq!(response.headers().get(RETRY_AFTER).unwrap(), RETRY_AFTER_SECONDS);

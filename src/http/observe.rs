@@ -123,7 +123,7 @@ fn finish(mut response: ServiceResponse<BoxBody>, mut record: Record, head_only:
     response.map_body(|_, body| {
         let size = body.size();
         record.complete = head_only || matches!(size, BodySize::None | BodySize::Sized(0));
-        Observed { body: if head_only { None } else { Some(body) }, size, record }
+        Observed { body: if head_only { None } else { Some(body) }, size, broken: None, record }
     })
 }
 
@@ -132,6 +132,8 @@ pub(crate) struct Observed {
     /// None for an answer to HEAD, which has the headers of GET but sends nothing (RFC 9110 9.3.2).
     body: Option<BoxBody>,
     size: BodySize,
+    /// Why the body breaks off, until the connection is told.
+    broken: Option<Box<dyn std::error::Error>>,
     record: Record,
 }
 
@@ -144,18 +146,31 @@ impl MessageBody for Observed {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = &mut *self;
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let Some(body) = &mut this.body else { return Poll::Ready(None) };
         let item = ready!(Pin::new(body).poll_next(context));
-        match &item {
+        match item {
             Some(Ok(chunk)) => {
                 this.record.sent = this.record.sent.saturating_add(chunk.len() as u64);
                 // A body of a known size may be dropped after its last byte without being asked for more.
                 this.record.complete = this.size == BodySize::Sized(this.record.sent);
+                Poll::Ready(Some(Ok(chunk)))
             }
-            Some(Err(error)) => this.record.broken(&**error),
-            None => this.record.complete = true,
+            Some(Err(error)) => {
+                this.record.broken(&*error);
+                // A body that fails ends the connection with all that is not sent yet, which may be the status itself. One that
+                // waits lets it be sent, so that the client sees a message that is cut and not none.
+                this.broken = Some(error);
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            None => {
+                this.record.complete = true;
+                Poll::Ready(None)
+            }
         }
-        Poll::Ready(item)
     }
 }
 

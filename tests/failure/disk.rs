@@ -1,4 +1,4 @@
-//! Disks that fill up under the objects, the index and temporary files, and a limit on the size of files.
+//! Disks that fill up under the objects, the index and temporary files or go away, and a limit on the size of files.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{ANY, Sender};
-use crate::support::server::{BackEnds, TestServer};
+use crate::support::server::{BackEnds, TestServer, until};
 
 /// The disks of index and objects, in MiB.
 const SIZE: usize = 48;
@@ -123,4 +123,45 @@ async fn a_limit_on_the_size_of_files_is_an_error_and_not_the_end_of_the_server(
     }
     sender.sent.lock().unwrap().retain(|_, sent| sent.acknowledged);
     sender.finds_all_well(&server).await;
+}
+
+/// The status and body of the readiness of a server.
+async fn readiness(server: &TestServer) -> (u16, serde_json::Value) {
+    let answer = server.client().get(server.url("/health/ready")).send().await.unwrap();
+    let status = answer.status().as_u16();
+    (status, serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_folder_is_gone_is_not_ready_and_does_not_make_another() {
+    let server = TestServer::start(BackEnds::Local).await;
+    let sender = Sender::default();
+    assert_eq!(sender.store(&server, &[1000]).await, 200);
+    let path = sender.sent.lock().unwrap().values().next().unwrap().path.clone();
+    let objects = server.data().join("objects");
+    let away = objects.with_extension("away");
+    for (what, unmounted) in [("moved", false), ("an empty one is there, as where nothing is mounted", true)] {
+        fs::rename(&objects, &away).unwrap();
+        if unmounted {
+            fs::create_dir(&objects).unwrap();
+        }
+        until(what, async || readiness(&server).await.0 == 503).await;
+        let (_, parts) = readiness(&server).await;
+        assert_eq!((&parts["store"], &parts["database"]), (&"failed".into(), &"ok".into()), "{what}");
+        for size in [1000, 3 << 20] {
+            assert_eq!(sender.store(&server, &[size]).await, 503, "{what}");
+        }
+        super::is_refused_for_now(&server.read(&path, ANY).await);
+        assert_eq!(objects.exists(), unmounted, "{what}: nothing is made in its place");
+        if unmounted {
+            assert_eq!(fs::read_dir(&objects).unwrap().count(), 0, "{what}: nothing is written there");
+            fs::remove_dir(&objects).unwrap();
+        }
+        fs::rename(&away, &objects).unwrap();
+        server.is_ready().await;
+    }
+    sender.finds_all_well(&server).await;
+    fs::remove_dir_all(&objects).unwrap();
+    until("deleted", async || readiness(&server).await.0 == 503).await;
+    assert!(!objects.exists(), "deleted: nothing is made in its place");
 }

@@ -234,7 +234,8 @@ impl Drop for Binary {
 }
 
 impl Answer {
-    async fn of(response: reqwest::Response) -> Self {
+    /// Reads an answer to its end.
+    pub async fn of(response: reqwest::Response) -> Self {
         let status = response.status().as_u16();
         let content_type =
             response.headers().get("content-type").map_or("", |value| value.to_str().unwrap()).to_owned();

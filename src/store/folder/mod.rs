@@ -25,12 +25,13 @@ use durable::KnownFolders;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use lately::Lately;
-use staging::Staging;
+use staging::{Mark, Staging};
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// Bytes that are read or written at once: a hop to another thread costs as much as copying some 100 KiB.
@@ -84,10 +85,11 @@ impl Folder {
     pub(super) async fn read(&self, key: &StorageKey, range: Option<Range<u64>>) -> Result<ByteStream> {
         let path = self.path(key)?;
         let room = range.as_ref().map_or(Ok(Vec::new()), |range| room(piece(range.end.saturating_sub(range.start))))?;
+        let mark = Arc::clone(self.staging.mark());
         let (first, reader) = self
             .work
             .blocking(move || {
-                let mut reader = Reader::open(&path, range)?;
+                let mut reader = Reader::open(&path, range, &mark)?;
                 Ok((reader.next(room)?, reader))
             })
             .await?;
@@ -98,15 +100,17 @@ impl Folder {
     pub(super) async fn read_bytes(&self, key: &StorageKey, range: Range<u64>) -> Result<Bytes> {
         let path = self.path(key)?;
         let room = room(range.end.saturating_sub(range.start))?;
-        self.work.blocking(move || Reader::open(&path, Some(range))?.all(room)).await
+        let mark = Arc::clone(self.staging.mark());
+        self.work.blocking(move || Reader::open(&path, Some(range), &mark)?.all(room)).await
     }
 
     pub(super) async fn exists(&self, key: &StorageKey) -> Result<Option<u64>> {
         let path = self.path(key)?;
+        let mark = Arc::clone(self.staging.mark());
         self.work
             .blocking(move || match path.metadata() {
                 Ok(metadata) => Ok(Some(metadata.len())),
-                Err(error) if is_missing(&error) => Ok(None),
+                Err(error) if is_missing(&error) => mark.check().map(|()| None).map_err(unavailable),
                 Err(error) => Err(unavailable(error)),
             })
             .await
@@ -131,8 +135,10 @@ impl Folder {
 
     pub(super) async fn remove(&self, key: &StorageKey) -> Result<()> {
         let path = self.path(key)?;
-        let root = self.root.clone();
-        self.work.blocking(move || durable::remove(&root, &path).map_err(unavailable)).await
+        let (root, mark) = (self.root.clone(), Arc::clone(self.staging.mark()));
+        // what cannot be seen is not removed
+        let remove = move || mark.check().and_then(|()| durable::remove(&root, &path));
+        self.work.blocking(move || remove().map_err(unavailable)).await
     }
 
     pub(super) fn list(&self, prefix: &str) -> BoxStream<'static, Result<(StorageKey, u64)>> {
@@ -199,9 +205,12 @@ struct Reader {
 }
 
 impl Reader {
-    fn open(path: &Path, range: Option<Range<u64>>) -> Result<Self> {
-        let mut file = File::open(path).map_err(|error| {
-            if is_missing(&error) { Error::internal("object missing").caused_by(error) } else { unavailable(error) }
+    /// An object is missing only where its folder is still there.
+    fn open(path: &Path, range: Option<Range<u64>>, mark: &Mark) -> Result<Self> {
+        let mut file = File::open(path).map_err(|error| match mark.check() {
+            Ok(()) if is_missing(&error) => Error::internal("object missing").caused_by(error),
+            Ok(()) => unavailable(error),
+            Err(gone) => unavailable(gone),
         })?;
         let size = file.metadata().map_err(unavailable)?.len();
         let range = range.unwrap_or(0..size);

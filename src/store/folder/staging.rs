@@ -4,21 +4,59 @@
 //! however it ends. Whoever opens the store removes the folders whose lock is free.
 
 use super::super::Running;
+use super::is_missing;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use uuid::Uuid;
 
 /// What others may do with objects: nothing.
 pub(super) const PRIVATE: u32 = 0o600;
 
+/// What shows that the folder of objects is still the one that was opened: the lock file of this process, in its place.
+///
+/// A folder can be deleted or moved away, and its disk be unmounted, under a server that runs. What is then found in its place
+/// has none of the objects, and nothing must be written there.
+#[derive(Debug)]
+pub(super) struct Mark {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Mark {
+    fn of(path: PathBuf, lock: &File) -> io::Result<Self> {
+        let metadata = lock.metadata()?;
+        Ok(Self { path, identity: (metadata.dev(), metadata.ino()) })
+    }
+
+    /// One look at the file system.
+    ///
+    /// # Errors
+    /// The folder is another one, or cannot be looked at.
+    pub(super) fn check(&self) -> io::Result<()> {
+        let gone = |why: &str| {
+            let text = format!(
+                "{why}: the folder of objects was deleted, moved or unmounted; when it is back and has lost nothing, the server goes on"
+            );
+            io::Error::new(io::ErrorKind::NotFound, text)
+        };
+        match self.path.metadata() {
+            Ok(metadata) if (metadata.dev(), metadata.ino()) == self.identity => Ok(()),
+            Ok(_) => Err(gone("the lock file of this process is another one")),
+            Err(error) if is_missing(&error) => Err(gone("the lock file of this process is gone")),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 /// The folder of this process.
 #[derive(Debug)]
 pub(super) struct Staging {
     folder: PathBuf,
-    lock_path: PathBuf,
+    mark: Arc<Mark>,
     _lock: File,
     next: AtomicU64,
 }
@@ -38,8 +76,14 @@ impl Staging {
             }
             let folder = parent.join(name);
             std::fs::create_dir(&folder)?;
-            return Ok(Self { folder, lock_path, _lock: lock, next: AtomicU64::new(0) });
+            let mark = Arc::new(Mark::of(lock_path, &lock)?);
+            return Ok(Self { folder, mark, _lock: lock, next: AtomicU64::new(0) });
         }
+    }
+
+    /// What shows that the folder is still there.
+    pub(super) fn mark(&self) -> &Arc<Mark> {
+        &self.mark
     }
 
     /// The path of a new file.
@@ -52,7 +96,7 @@ impl Drop for Staging {
     fn drop(&mut self) {
         // fails if a file is still being written, which the next start will remove
         if std::fs::remove_dir(&self.folder).is_ok() {
-            let _ = std::fs::remove_file(&self.lock_path);
+            let _ = std::fs::remove_file(&self.mark.path);
         }
     }
 }
@@ -132,6 +176,28 @@ impl Drop for ClosedFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_mark_tells_the_folder_that_was_opened_from_another() {
+        let parent = tempfile::tempdir().unwrap();
+        let (path, away) = (parent.path().join("objects"), parent.path().join("away"));
+        let staging = Staging::open(&path).unwrap();
+        staging.mark().check().unwrap();
+        std::fs::rename(&path, &away).unwrap();
+        assert_eq!(staging.mark().check().unwrap_err().kind(), io::ErrorKind::NotFound);
+        std::fs::create_dir(&path).unwrap();
+        assert!(staging.mark().check().is_err(), "an empty folder in its place");
+        for file in std::fs::read_dir(&away).unwrap() {
+            let file = file.unwrap();
+            if file.path().is_file() {
+                std::fs::copy(file.path(), path.join(file.file_name())).unwrap();
+            }
+        }
+        assert!(staging.mark().check().is_err(), "a copy in its place");
+        std::fs::remove_dir_all(&path).unwrap();
+        std::fs::rename(&away, &path).unwrap();
+        staging.mark().check().unwrap();
+    }
 
     #[test]
     fn only_what_a_dead_process_left_is_removed() {
