@@ -96,7 +96,7 @@ impl Folder {
 
     fn commit(self: &Arc<Self>, batch: Vec<Item>) -> Result<Named> {
         // folders are made on the way, and must not be where another disk is to be
-        let appended = self.staging.mark().check().and_then(|()| append_receipts(&self.root, &batch));
+        let appended = self.mark.check().and_then(|()| append_receipts(&self.root, &batch));
         let logs = appended.map_err(unavailable)?;
         let folder = Arc::clone(self);
         let files = self.in_parallel(batch, move |item| folder.name(item).map_err(unavailable));

@@ -49,6 +49,8 @@ pub(super) struct Folder {
     root: PathBuf,
     /// Where files are received; nowhere, where objects are only read.
     staging: Option<Staging>,
+    /// What shows that the folder is still there.
+    mark: Arc<Mark>,
     known: KnownFolders,
     lately: Lately,
     work: Work,
@@ -62,20 +64,26 @@ impl Folder {
             .blocking(move || make_root(&path).and_then(|()| Staging::open(&path.join(STAGING))).map_err(unavailable))
             .await
             .map_err(|error| not_usable(root, error))?;
-        Ok(Self { staging: Some(staging), ..Self::unopened(root, work, budget) })
+        let mark = Arc::clone(staging.mark());
+        Ok(Self::opened(root, Some(staging), mark, work, budget))
     }
 
     /// Opens a folder in which nothing is written, not even to try whether it could be.
     pub(super) async fn open_to_read(root: &Path, work: Work, budget: Budget) -> Result<Self> {
         let path = root.to_owned();
-        let listed = work.blocking(move || std::fs::read_dir(&path).map(drop).map_err(unavailable)).await;
-        listed.map_err(|error| not_readable(root, error))?;
-        Ok(Self::unopened(root, work, budget))
+        let look = move || {
+            std::fs::read_dir(&path)?;
+            let folder = File::open(&path)?;
+            Mark::of(path, &folder)
+        };
+        let mark = work.blocking(move || look().map_err(unavailable)).await;
+        let mark = mark.map_err(|error| not_readable(root, error))?;
+        Ok(Self::opened(root, None, Arc::new(mark), work, budget))
     }
 
-    fn unopened(root: &Path, work: Work, budget: Budget) -> Self {
+    fn opened(root: &Path, staging: Option<Staging>, mark: Arc<Mark>, work: Work, budget: Budget) -> Self {
         let (known, lately) = (KnownFolders::default(), Lately::default());
-        Self { root: root.to_owned(), staging: None, known, lately, work, budget }
+        Self { root: root.to_owned(), staging, mark, known, lately, work, budget }
     }
 
     fn path(&self, key: &StorageKey) -> Result<PathBuf> {
@@ -85,7 +93,7 @@ impl Folder {
     pub(super) async fn read(&self, key: &StorageKey, range: Option<Range<u64>>) -> Result<ByteStream> {
         let path = self.path(key)?;
         let room = range.as_ref().map_or(Ok(Vec::new()), |range| room(piece(range.end.saturating_sub(range.start))))?;
-        let mark = Arc::clone(self.staging.mark());
+        let mark = Arc::clone(&self.mark);
         let (first, reader) = self
             .work
             .blocking(move || {
@@ -100,13 +108,13 @@ impl Folder {
     pub(super) async fn read_bytes(&self, key: &StorageKey, range: Range<u64>) -> Result<Bytes> {
         let path = self.path(key)?;
         let room = room(range.end.saturating_sub(range.start))?;
-        let mark = Arc::clone(self.staging.mark());
+        let mark = Arc::clone(&self.mark);
         self.work.blocking(move || Reader::open(&path, Some(range), &mark)?.all(room)).await
     }
 
     pub(super) async fn exists(&self, key: &StorageKey) -> Result<Option<u64>> {
         let path = self.path(key)?;
-        let mark = Arc::clone(self.staging.mark());
+        let mark = Arc::clone(&self.mark);
         self.work
             .blocking(move || match path.metadata() {
                 Ok(metadata) => Ok(Some(metadata.len())),
@@ -135,7 +143,7 @@ impl Folder {
 
     pub(super) async fn remove(&self, key: &StorageKey) -> Result<()> {
         let path = self.path(key)?;
-        let (root, mark) = (self.root.clone(), Arc::clone(self.staging.mark()));
+        let (root, mark) = (self.root.clone(), Arc::clone(&self.mark));
         // what cannot be seen is not removed
         let remove = move || mark.check().and_then(|()| durable::remove(&root, &path));
         self.work.blocking(move || remove().map_err(unavailable)).await

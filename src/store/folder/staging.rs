@@ -27,8 +27,9 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    fn of(path: PathBuf, lock: &File) -> io::Result<Self> {
-        let metadata = lock.metadata()?;
+    /// Of an open file: the lock, or the folder itself where nothing is written.
+    pub(super) fn of(path: PathBuf, file: &File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
         Ok(Self { path, identity: (metadata.dev(), metadata.ino()) })
     }
 
@@ -45,8 +46,8 @@ impl Mark {
         };
         match self.path.metadata() {
             Ok(metadata) if (metadata.dev(), metadata.ino()) == self.identity => Ok(()),
-            Ok(_) => Err(gone("the lock file of this process is another one")),
-            Err(error) if is_missing(&error) => Err(gone("the lock file of this process is gone")),
+            Ok(_) => Err(gone("what was opened in it is another file now")),
+            Err(error) if is_missing(&error) => Err(gone("what was opened in it is gone")),
             Err(error) => Err(error),
         }
     }
