@@ -722,14 +722,14 @@ const WAITING: [&str; 2] = ["select 'x'", "select 'x' from pg_locks where not gr
 async fn an_index_of_a_newer_version_is_refused(backend: Backend) {
     let database = TestDatabase::create(backend).await;
     let catalogue = database.open().await;
-    database.execute("update _sqlx_migrations set version = 1000000 where version = 4").await;
+    database.execute("update _sqlx_migrations set version = 1000000 where version = 5").await;
     let settings = DatabaseSettings::default();
     for error in [
         Catalogue::open(&database.url, &settings).await.map(drop).unwrap_err(),
         catalogue.migrate().await.map(drop).unwrap_err(),
     ] {
         assert_eq!(error.kind(), ErrorKind::Configuration);
-        assert!(error.message().contains("has version 1000000, this isocenter knows up to 4"), "{error}");
+        assert!(error.message().contains("has version 1000000, this isocenter knows up to 5"), "{error}");
     }
 }
 
@@ -743,7 +743,7 @@ async fn migrating_twice_at_once_migrates_once(backend: Backend) {
         })
         .collect();
     for task in tasks {
-        assert_eq!(task.await.unwrap().unwrap().to, 4);
+        assert_eq!(task.await.unwrap().unwrap().to, 5);
     }
     assert_eq!(database.query("select name from partitions").await, ["main"]);
 }

@@ -41,7 +41,7 @@ const MIGRATIONS: &[(&str, &str, &str)] = &[
         include_str!("../../migrations/postgres/0004_deletions.sql"),
     ),
     (
-        "left objects",
+        "left_objects",
         include_str!("../../migrations/sqlite/0005_left_objects.sql"),
         include_str!("../../migrations/postgres/0005_left_objects.sql"),
     ),
