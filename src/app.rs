@@ -9,9 +9,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
+use uuid::Uuid;
 
 use crate::archive::erase;
 use crate::archive::ingest::Ingest;
@@ -23,6 +24,7 @@ use crate::archive::sweep::{self, Event, Stray, SweepOptions};
 use crate::catalogue::{Catalogue, Work};
 use crate::clock::Stopwatch;
 use crate::config::Config;
+use crate::dicom::uid::InstanceUid;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::ObjectStorage;
 
@@ -175,31 +177,17 @@ impl App {
 
 /// Index and objects that are not of the same archive are worse than none: what is stored would be lost with either.
 async fn belong_together(catalogue: &Catalogue, store: &ObjectStorage, config: &Config) -> Result<()> {
-    let mut listing = store.list("studies");
-    let object = loop {
-        match listing.next().await.transpose()? {
-            None => break None,
-            Some((key, _)) => {
-                if let Some(object) = key.instance_object() {
-                    break Some((key, object.lease));
-                }
-            }
-        }
-    };
-    // asked after the object was listed, and in this order: another server may be storing the first instances
-    let known = match &object {
-        Some((key, lease)) => {
-            catalogue.under_way(Work::Reindex).await? || catalogue.has_heard_of(key.as_str(), *lease).await?
-        }
-        None => true,
-    };
+    let objects = first_objects(store).await?;
+    // asked after the objects were listed, and in this order: another server may be storing the first instances
+    let known =
+        objects.is_empty() || catalogue.under_way(Work::Reindex).await? || catalogue.has_heard_of_any(&objects).await?;
     let place = config.storage_url();
-    match (object.is_some(), catalogue.holds_instances().await?) {
-        (true, false) if !known => Err(Error::configuration(format!(
-            "`{place}` holds objects of which the index knows nothing: it has no instance; if the index was lost, run \
-             `isocenter reindex`, which makes it anew; otherwise name the right one with `--database-url` or `--data-dir`"
+    match (objects.is_empty(), catalogue.holds_instances().await?) {
+        (false, _) if !known => Err(Error::configuration(format!(
+            "`{place}` holds objects of which the index knows nothing; if the index was lost, run `isocenter reindex`, which \
+             makes it anew; otherwise name the right one with `--database-url` or `--data-dir`"
         ))),
-        (false, true) => Err(Error::configuration(format!(
+        (true, true) => Err(Error::configuration(format!(
             "the index holds instances, but `{place}` holds no object; mount the volume that is missing, or name the right place \
              with `--storage-url` or `--data-dir`"
         ))),
@@ -216,6 +204,16 @@ pub fn check(config: &Config) -> Result<()> {
     Policy::new(&config.store)?;
     Catalogue::check(&config.database_url())?;
     ObjectStorage::check(&config.storage_url())
+}
+
+/// Objects of instances that tell whether an index belongs to them: some may be strange to the right one.
+async fn first_objects(store: &ObjectStorage) -> Result<Vec<(String, InstanceUid, Uuid)>> {
+    const FEW: usize = 100;
+    let instances = store.list("studies").try_filter_map(|(key, _)| async move {
+        let object = key.instance_object();
+        Ok(object.map(|object| (key.as_str().to_owned(), object.instance.instance, object.lease)))
+    });
+    instances.take(FEW).try_collect().await
 }
 
 async fn within(probe: impl Future<Output = Result<()>>) -> Result<()> {

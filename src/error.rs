@@ -38,7 +38,7 @@ pub enum ErrorKind {
     ClientGone,
     /// The settings are wrong; raised at start only.
     Configuration,
-    /// The object store answers, but has lost bytes of an instance that the index has; the message names it.
+    /// The object store answers, but has lost bytes of what the index has. The message names the instance where that is known.
     Lost,
     /// A defect or a damaged archive.
     Internal,
@@ -92,6 +92,11 @@ impl Error {
     /// Settings that cannot work; `message` says what to do.
     pub fn configuration(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Configuration, message)
+    }
+
+    /// The object store answers, but has lost bytes.
+    pub fn lost(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Lost, message)
     }
 
     /// A defect or damage; `message` goes to the log only.

@@ -28,6 +28,7 @@ on_both_stacks!(
     copies_that_a_run_found_needless_are_removed_by_the_next_sweep,
     what_a_run_left_beside_no_row_is_removed_by_a_full_sweep_only,
     an_instance_whose_object_is_lost_or_damaged_gets_a_copy_of_the_same_content,
+    a_copy_of_what_was_deleted_stays_deleted,
 );
 
 const ANY: &str = "application/dicom; transfer-syntax=*";
@@ -629,4 +630,21 @@ async fn an_instance_whose_object_is_lost_or_damaged_gets_a_copy_of_the_same_con
     assert!(now.len() == keys.len() && now.contains(&keys[2]) && now.contains(&kept.as_str().to_owned()), "{now:?}");
     assert_same(&answers(&server).await, &before);
     is_clean(&server).await;
+}
+
+async fn a_copy_of_what_was_deleted_stays_deleted(server: TestServer) {
+    assert_eq!(server.store(&files()).await.status, 200);
+    let keys = server.keys().await;
+    let storage = server.storage().await;
+    let original = StorageKey::from_index(keys[0].clone());
+    let object = take(&storage, &original).await;
+    give_back(&storage, &original, object.clone()).await;
+    give_back(&storage, &elsewhere(&keys[0], uuid::Uuid::now_v7()), object).await;
+    let study = original.instance_object().unwrap().instance.study;
+    assert_eq!(server.send("DELETE", &format!("/studies/{study}"), &[], "").await.status, 204);
+    let (status, found) = reindex(&server).await;
+    assert_eq!((status, &found["left_over"], &found["indexed"]), (0, &1.into(), &Value::Null), "{found}");
+    assert!(server.search(&format!("/studies/{study}/instances")).await.is_empty());
+    assert_eq!(sweep(&server, &[]).await, (0, 1));
+    assert_eq!(server.keys().await, keys, "the delete can still be taken back");
 }

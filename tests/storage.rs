@@ -181,9 +181,9 @@ async fn a_range_has_exactly_its_bytes_or_is_an_error() {
         let size = size as u64;
         for range in [0..size + 1, size - 1..size + 1, size..size + 1, size + 5..size + 9, size + 1..size + 1] {
             let error = place.storage.read_bytes(&key, range.clone()).await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Internal, "{} {range:?}: {error:?}", place.name);
+            assert_eq!(error.kind(), ErrorKind::Lost, "{} {range:?}: {error:?}", place.name);
             let error = collect(place.storage.read_range(&key, range.clone()).await).await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Internal, "{} {range:?}: {error:?}", place.name);
+            assert_eq!(error.kind(), ErrorKind::Lost, "{} {range:?}: {error:?}", place.name);
         }
     }
 }
@@ -199,7 +199,7 @@ async fn an_object_that_is_missing_is_damage() {
             place.storage.read_bytes(&key, 0..1).await.unwrap_err(),
             place.storage.read_bytes(&key, 0..0).await.unwrap_err(),
         ] {
-            assert_eq!((error.kind(), error.message()), (ErrorKind::Internal, "object missing"), "{}", place.name);
+            assert_eq!((error.kind(), error.message()), (ErrorKind::Lost, "object missing"), "{}", place.name);
         }
         let outside = StorageKey::from_index("../etc/passwd".to_owned());
         assert_eq!(place.storage.read(&outside).await.err().unwrap().kind(), ErrorKind::Internal);

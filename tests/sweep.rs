@@ -25,6 +25,10 @@ on_both_stacks!(
     a_full_sweep_removes_stray_copies_once_reindex_has_read_them_and_leaves_what_is_not_an_instance,
     a_full_sweep_removes_nothing_where_the_index_is_lost_or_old,
     a_server_does_not_start_where_the_index_has_never_heard_of_the_objects,
+    a_server_does_not_start_with_the_index_of_another_archive,
+    a_copy_stays_while_the_object_beside_which_it_was_left_is_not_whole,
+    what_reindex_could_not_read_is_never_removed,
+    what_was_deleted_is_not_erased_where_no_object_tells_of_the_delete,
     commands_go_by_the_settings_of_the_servers_unless_they_have_their_own,
     the_object_of_a_hidden_row_stays,
     a_sweep_that_was_cut_off_is_continued_and_two_at_once_do_no_harm,
@@ -250,6 +254,83 @@ async fn a_server_does_not_start_where_the_index_has_never_heard_of_the_objects(
     read_back(&server, 1, &ct(1, 100)).await;
 }
 
+async fn a_server_does_not_start_with_the_index_of_another_archive(mut server: TestServer) {
+    assert_eq!(server.store(&[ct(1, 100)]).await.status, 200);
+    let storage = server.storage().await;
+    let key = StorageKey::from_index(server.keys().await.remove(0));
+    let object = take(&storage, &key).await;
+    let instance = key.instance_object().unwrap().instance;
+    // as if the other archive had been stored by another server
+    let strange = StorageKey::instance(&instance, Uuid::now_v7(), 0);
+    give_back(&storage, &strange, object.clone()).await;
+    server.kill();
+    server.index().await.execute("delete from leases").await;
+    let refused = server.run(&["serve", "--listen", "127.0.0.1:0"]).await;
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{error}");
+    assert!(error.contains("of which the index knows nothing"), "{error}");
+    // its own objects, and a strange one among them
+    give_back(&storage, &key, object).await;
+    server.restart().await;
+    read_back(&server, 1, &ct(1, 100)).await;
+}
+
+async fn a_copy_stays_while_the_object_beside_which_it_was_left_is_not_whole(server: TestServer) {
+    assert_eq!(server.store(&[ct(1, 100)]).await.status, 200);
+    let storage = server.storage().await;
+    let original = StorageKey::from_index(server.keys().await.remove(0));
+    let copy = key(1, Uuid::now_v7(), 0);
+    let object = take(&storage, &original).await;
+    give_back(&storage, &original, object.clone()).await;
+    give_back(&storage, &copy, object.clone()).await;
+    assert_eq!(report(&server.run(&["reindex", "--json"]).await).1["left_over"], json!(1));
+    // lost after it was found whole, or what an older index names
+    put(&storage, &original, vec![7; object.0.len()]).await;
+    for flags in [&[][..], &["--full"]] {
+        assert_eq!(sweep(&server, flags).await, NOTHING);
+    }
+    assert_eq!(report(&server.run(&["reindex", "--json"]).await).1["indexed"], json!(1));
+    assert_eq!(server.keys().await, [copy.as_str()]);
+    assert_eq!(is_clean(&server).await, 1);
+    read_back(&server, 1, &ct(1, 100)).await;
+    assert!(server.index().await.query("select location from left_objects").await.is_empty());
+}
+
+async fn what_reindex_could_not_read_is_never_removed(server: TestServer) {
+    assert_eq!(server.store(&[ct(1, 100)]).await.status, 200);
+    let lease = Uuid::now_v7();
+    let unread = key(2, lease, 0);
+    put(&server.storage().await, &unread, ct(2, 100)).await;
+    let mut index = server.index().await;
+    index.execute(&format!("insert into lapsed_leases (id, lapsed_at) values ('{lease}', 1)")).await;
+    let values = format!("values ('{}', 4, 100, 1)", unread.as_str());
+    index.execute(&format!("insert into left_objects (location, kind, bytes, left_at) {values}")).await;
+    for flags in [&[][..], &["--full"]] {
+        assert_eq!(sweep(&server, flags).await, NOTHING);
+    }
+    assert_eq!(server.keys().await.len(), 2);
+}
+
+async fn what_was_deleted_is_not_erased_where_no_object_tells_of_the_delete(server: TestServer) {
+    assert_eq!(server.store(&[ct(1, 100), ct(2, 100)]).await.status, 200);
+    let path = "/studies/1.2.1/series/1.2.1.1/instances/1.2.1.1";
+    for instance in [1, 2] {
+        assert_eq!(server.send("DELETE", &format!("{path}.{instance}"), &[], "").await.status, 204);
+    }
+    let mut index = server.index().await;
+    index.execute("update instances set hidden_at = 1 where hidden = 1").await;
+    // as it is when one was taken back after the index was saved
+    let first = index.query("select uuid from deletions order by id").await.remove(0);
+    let told = StorageKey::deletion(Uuid::try_parse(&first).unwrap());
+    server.storage().await.remove(&told).await.unwrap();
+    let (status, swept) = report(&server.run(&["sweep", "--json"]).await);
+    assert_eq!((status, &swept["erased"], &swept["failed"]), (1, &json!(1), &json!(1)), "{swept}");
+    assert_eq!(server.run(&["restore", "1.2.1.1.1"]).await.status.code(), Some(0));
+    read_back(&server, 1, &ct(1, 100)).await;
+    assert_eq!(sweep(&server, &[]).await, NOTHING);
+    assert_eq!(is_clean(&server).await, 1);
+}
+
 async fn commands_go_by_the_settings_of_the_servers_unless_they_have_their_own(mut server: TestServer) {
     const WINDOW: &str = "ISOCENTER_STORE_UNDO_WINDOW";
     server.restart_with(&[(WINDOW, "0s")]).await;
@@ -344,9 +425,12 @@ async fn neither_sweep_nor_reindex_runs_beside_the_other(server: TestServer) {
     let stray = key(2, Uuid::now_v7(), 0);
     put(&server.storage().await, &stray, ct(2, 100)).await;
     let mut index = server.index().await;
-    for (work, blocked) in
-        [(Work::Reindex, &["sweep"][..]), (Work::Reindex, &["sweep", "--full"]), (Work::Sweep, &["reindex"])]
-    {
+    for (work, blocked) in [
+        (Work::Reindex, &["sweep"][..]),
+        (Work::Reindex, &["sweep", "--full"]),
+        (Work::Reindex, &["reindex"]),
+        (Work::Sweep, &["reindex"]),
+    ] {
         let hour = 3_600_000;
         let far = "cast(4102444800000 as bigint)";
         let lease = work.new_lease();
@@ -359,7 +443,7 @@ async fn neither_sweep_nor_reindex_runs_beside_the_other(server: TestServer) {
             "{error}"
         );
         assert_eq!(server.keys().await.len(), 2);
-        // each does not mind its own kind, and one that was killed is not waited for
+        // one that was killed is not waited for
         index.execute(&format!("update leases set expires_at = 0 where id = '{lease}'")).await;
         assert_eq!(server.run(&["sweep"]).await.status.code(), Some(0));
         assert_eq!(leases(&server).await, (1, 0));

@@ -24,10 +24,9 @@ pub(super) async fn begun<T: Send + 'static>(
     }
 }
 
-/// An error of reading the object of an instance. The store calls damage what it cannot hand out though it answers; here it is
-/// known whose bytes are lost.
+/// An error of reading the object of an instance. The store says that bytes are lost; here it is known whose.
 pub(super) fn of_instance(instance: &InstanceUid, error: Error) -> Error {
-    if error.kind() != ErrorKind::Internal {
+    if error.kind() != ErrorKind::Lost {
         return error;
     }
     let message = format!("the object of the instance `{instance}` is missing, cut short or damaged");
@@ -42,7 +41,7 @@ mod tests {
     async fn an_error_is_told_before_the_first_item_or_where_it_stands() {
         let instance = InstanceUid::parse("1.2.3").unwrap();
         let items = |items: Vec<Result<u8>>| stream::iter(items).boxed();
-        let lost = || Err(Error::internal("object missing"));
+        let lost = || Err(Error::lost("object missing"));
         let error = begun(&instance, items(vec![lost(), Ok(1)])).await.err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Lost);
         assert!(error.message().contains("`1.2.3`") && format!("{error:?}").contains("object missing"), "{error:?}");

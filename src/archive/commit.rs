@@ -102,7 +102,17 @@ async fn settle(
 ) -> Vec<(usize, InstanceOutcome)> {
     let mut outcomes = Vec::with_capacity(parts.len());
     let mut losers = Vec::new();
-    for ((part, object), inserted) in parts.into_iter().zip(stored).zip(inserted) {
+    let (named, others): (Vec<_>, Vec<_>) = parts
+        .into_iter()
+        .zip(stored)
+        .zip(inserted)
+        .partition(|(_, inserted)| matches!(inserted, Inserted::New(_) | Inserted::Replaced(_) | Inserted::Below));
+    // before anything that takes time or may fail: rows name these
+    for ((part, object), inserted) in named {
+        object.keep();
+        outcomes.push((part.number, outcome(part, inserted)));
+    }
+    for ((part, object), inserted) in others {
         let needed = match inserted {
             Inserted::New(_) | Inserted::Replaced(_) | Inserted::Below => Ok(true),
             Inserted::Identical => {

@@ -8,9 +8,9 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
-use crate::catalogue::{Catalogue, Deletable};
+use crate::catalogue::{Catalogue, Deletable, DeletionId};
 use crate::clock;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::ObjectStorage;
 use crate::store::keys::StorageKey;
 
@@ -51,13 +51,36 @@ pub async fn erase(
         after = Some(last.id);
         remove(catalogue, store, left, &mut tell).await?;
     }
+    let deletions = told(catalogue, store, hidden_before, &mut tell).await?;
     loop {
-        let due = catalogue.take_erasable(hidden_before, BATCH).await?;
+        let due = catalogue.take_erasable(hidden_before, deletions.clone(), BATCH).await?;
         if due.is_empty() {
             return Ok(());
         }
         remove(catalogue, store, due, &mut tell).await?;
     }
+}
+
+/// The deletions that are due and of which an object tells. Where none does, the delete was taken back, and this index is older.
+async fn told(
+    catalogue: &Catalogue,
+    store: &ObjectStorage,
+    hidden_before: i64,
+    tell: &mut impl FnMut(&Erased),
+) -> Result<Vec<DeletionId>> {
+    let mut told = Vec::new();
+    for (deletion, id) in catalogue.due_deletions(hidden_before).await? {
+        let key = StorageKey::deletion(id);
+        if store.exists(&key).await?.is_some() {
+            told.push(deletion);
+        } else {
+            let why = "no object tells of the delete, as if it had been taken back since this index was saved; \
+                       `isocenter restore` takes it back here too";
+            tracing::error!(deletion = %id, why, "what was deleted is not erased");
+            tell(&Erased { key, failure: Some(Error::new(ErrorKind::Conflict, why)) });
+        }
+    }
+    Ok(told)
 }
 
 /// Removes the objects of a batch, then the rows of those that are gone.

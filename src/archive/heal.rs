@@ -10,11 +10,11 @@ use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use crate::archive::describe::{Describer, Object};
-use crate::archive::reread::{Reread, digest_of, reread};
-use crate::catalogue::{Catalogue, Inserted, InstanceRow, NewInstance, NotInserted, Occasion, Rules};
+use crate::archive::reread::{Found, Reread, Whole, is_whole, reread};
+use crate::catalogue::{Catalogue, Inserted, NewInstance, NotInserted, Occasion, Rules};
 use crate::dicom::header::HeaderLimits;
 use crate::dicom::uid::InstanceKey;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::store::ObjectStorage;
 use crate::store::keys::StorageKey;
 
@@ -41,14 +41,6 @@ pub(super) struct Healer<'a> {
     pub(super) lease: Uuid,
 }
 
-/// What there is of the object of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
-    Whole,
-    Damaged,
-    Nothing,
-}
-
 impl Healer<'_> {
     /// Whether the object that came again is needed: the row names it from now on.
     ///
@@ -64,22 +56,15 @@ impl Healer<'_> {
                 return Ok(true);
             }
             let location = StorageKey::from_index(row.location.clone());
-            let found = self.look(&location, &row).await?;
+            let found = is_whole(self.store, &location, Whole { size: row.size, digest: row.digest }).await?;
             if found == Found::Whole {
                 return Ok(false);
             }
             tracing::error!(key = location.as_str(), "the object of an instance is gone or damaged; it came again");
             let healed = if (row.size, row.digest) == (size, digest) {
                 let relocated = self.catalogue.relocate(key, &row.location, object.as_str(), self.lease).await?;
-                if relocated
-                    && found == Found::Damaged
-                    && let Err(error) = self.store.remove(&location).await
-                {
-                    tracing::warn!(
-                        key = location.as_str(),
-                        ?error,
-                        "the damaged object of an instance cannot be removed"
-                    );
+                if relocated {
+                    self.remove_damaged(&location).await;
                 }
                 relocated
             } else {
@@ -92,18 +77,18 @@ impl Healer<'_> {
         Err(Error::unavailable("the object of the instance is lost; try again", "its row could not name another"))
     }
 
-    async fn look(&self, location: &StorageKey, row: &InstanceRow) -> Result<Found> {
-        match self.store.exists(location).await? {
-            None => return Ok(Found::Nothing),
-            Some(size) if size != row.size => return Ok(Found::Damaged),
-            Some(_) => {}
-        }
-        match digest_of(self.store, location).await {
-            Ok((_, digest)) if digest == row.digest => Ok(Found::Whole),
-            Ok(_) => Ok(Found::Damaged),
-            // bytes that the disk does not hand out
-            Err(error) if error.kind() == ErrorKind::Internal => Ok(Found::Damaged),
-            Err(error) => Err(error),
+    /// What cannot be removed is left to a full sweep, as [`Catalogue::relocate`] noted.
+    async fn remove_damaged(&self, location: &StorageKey) {
+        let removed = async {
+            self.store.remove(location).await?;
+            self.catalogue.forget_left(vec![location.as_str().to_owned()]).await
+        };
+        if let Err(error) = removed.await {
+            tracing::warn!(
+                key = location.as_str(),
+                ?error,
+                "the damaged object of an instance is left to a full sweep"
+            );
         }
     }
 

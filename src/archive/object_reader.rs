@@ -69,7 +69,7 @@ impl ObjectReader {
 
 impl Inflating {
     async fn read(&mut self, range: Range<u64>) -> Result<Bytes> {
-        let damaged = || Error::internal("a deflated object is shorter than its index says");
+        let damaged = || Error::lost("a deflated object is shorter than its index says");
         let length = usize::try_from(range.end - range.start).map_err(|_| damaged())?;
         loop {
             let skip = usize::try_from(range.start - self.position).unwrap_or(usize::MAX).min(self.ahead.len());

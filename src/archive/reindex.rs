@@ -32,7 +32,7 @@ use crate::archive::limits::IngestLimits;
 use crate::archive::policy::Policy;
 use crate::archive::reread::{Reread, reread};
 use crate::catalogue::{
-    Catalogue, Deletion, Inserted, LeftObject, NewInstance, NotInserted, Occasion, Rules, Work, taken_at,
+    Catalogue, Deletion, Inserted, Left, LeftObject, NewInstance, NotInserted, Occasion, Rules, Work, taken_at,
 };
 use crate::config::{Duplicates, OtherPatient, StoreSettings};
 use crate::dicom::uid::{InstanceKey, InstanceUid, SeriesUid, StudyUid};
@@ -46,6 +46,8 @@ const BATCH: usize = 500;
 const ROWS: usize = 64;
 /// Largest object of a deletion: the keys of millions of objects.
 const MOST_TOLD: u64 = 1 << 30;
+/// For how long after its last sign of life a run is waited for.
+const TERM: Duration = Duration::from_mins(5);
 /// How it is noted where a row comes from.
 const SOURCE: &str = "reindex";
 
@@ -104,16 +106,18 @@ struct Shared {
 }
 
 impl Reindexed {
-    /// What is noted in the index of an object without a row, if it was read.
+    /// What is noted in the index of an object without a row.
     fn left(&self) -> Option<LeftObject> {
-        let needless = match self.fate {
+        let kind = match self.fate {
             // what is under a lease that is held is none of ours
-            Fate::Indexed { .. } | Fate::Known | Fate::Held | Fate::Unread => return None,
-            Fate::LeftOver | Fate::Superseded => true,
+            Fate::Indexed { .. } | Fate::Known | Fate::Held => return None,
+            Fate::LeftOver | Fate::Superseded => Left::Needless,
             // only a person can tell what they are worth
-            Fate::Different | Fate::Damaged | Fate::Unusable(_) => false,
+            Fate::Different => Left::Different,
+            Fate::Damaged | Fate::Unusable(_) => Left::Useless,
+            Fate::Unread => Left::Unread,
         };
-        Some(LeftObject { location: self.key.as_str().to_owned(), bytes: self.bytes, needless })
+        Some(LeftObject { location: self.key.as_str().to_owned(), bytes: self.bytes, kind })
     }
 }
 
@@ -145,7 +149,7 @@ impl Reindex {
         // what is stored was let in: only the order of contents under one UID depends on the settings
         let everything = StoreSettings { duplicates: settings.duplicates, ..StoreSettings::default() };
         let describer = Describer::new(limits.metadata_bytes, limits.memory, Arc::new(Policy::new(&everything)?));
-        let leases = Leases::named(catalogue.clone(), limits.lease, || Work::Reindex.new_lease());
+        let leases = Leases::named(catalogue.clone(), TERM, || Work::Reindex.new_lease());
         let duplicates = match settings.duplicates {
             Duplicates::Ignore => Duplicates::Reject,
             other => other,
@@ -178,22 +182,22 @@ impl Reindex {
         for ended in catalogue.expired_leases(Duration::ZERO).await? {
             catalogue.lapse_lease(ended.id).await?;
         }
-        // asked after the own lease was taken: the sweep asks in the same order, so that one of the two gives way
-        if catalogue.under_way(Work::Sweep).await? {
-            return Err(Error::unavailable(
-                "a sweep is under way; try again when it has ended, or some minutes after it was killed",
-                "it would remove what gets a row",
-            ));
+        // asked after the own lease was taken: the others ask in the same order, so that one of the two gives way
+        for (work, why) in [(Work::Sweep, "a sweep"), (Work::Reindex, "another `isocenter reindex`")] {
+            if catalogue.is_under_way_beside(work, lease.id).await? {
+                return Err(Error::unavailable(
+                    format!("{why} is under way; try again when it has ended, or some minutes after it was killed"),
+                    "what has no row would be judged twice",
+                ));
+            }
         }
         let lapsed = catalogue.lapsed_leases().await?;
         catalogue.forget_all_left().await?;
         let (hidden, undone) = self.deletions().await?;
-        let mut all_read = true;
         let mut series = pin!(by_series(self.shared.store.list("studies")));
         while let Some(objects) = series.try_next().await? {
             let mut left = Vec::new();
             let mut note = |one: Reindexed| {
-                all_read &= one.fate != Fate::Unread;
                 left.extend(one.left());
                 tell(one);
             };
@@ -202,7 +206,7 @@ impl Reindex {
                 catalogue.leave(&left).await?;
             }
         }
-        for ended in lapsed.into_iter().filter(|_| all_read) {
+        for ended in lapsed {
             catalogue.forget_lapsed_lease(ended.id).await?;
         }
         Ok(undone)
@@ -338,10 +342,15 @@ impl Reindex {
         for ((candidate, (without_receipt, hidden, digest)), inserted) in objects.into_iter().zip(inserted) {
             let fate = match inserted {
                 Inserted::New(_) | Inserted::Replaced(_) | Inserted::Below => Fate::Indexed { hidden, without_receipt },
-                Inserted::Identical if !hidden && self.is_needed(lease, &candidate, digest).await? => {
-                    Fate::Indexed { hidden, without_receipt }
-                }
-                Inserted::Identical => Fate::LeftOver,
+                Inserted::Identical if hidden => Fate::LeftOver,
+                Inserted::Identical => match self.is_needed(lease, &candidate, digest).await {
+                    Ok(true) => Fate::Indexed { hidden, without_receipt },
+                    Ok(false) => Fate::LeftOver,
+                    Err(error) => {
+                        tracing::warn!(key = candidate.key.as_str(), ?error, "whether a copy is needed cannot be told");
+                        Fate::Unread
+                    }
+                },
                 Inserted::Older => Fate::Superseded,
                 Inserted::Different | Inserted::Ignored | Inserted::OtherPatient => Fate::Different,
             };

@@ -4,7 +4,7 @@ use futures_util::TryStreamExt as _;
 
 use crate::archive::digest::Digest;
 use crate::dicom::header::{HeaderLimits, HeaderReader};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::store::ObjectStorage;
 use crate::store::keys::StorageKey;
 
@@ -30,6 +30,40 @@ pub(super) async fn digest_of(store: &ObjectStorage, key: &StorageKey) -> Result
         size = size.saturating_add(piece.len() as u64);
     }
     Ok((size, digest.finish()))
+}
+
+/// What an object was when it was stored.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Whole {
+    pub(super) size: u64,
+    pub(super) digest: [u8; 32],
+}
+
+/// What is left of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Whole,
+    Damaged,
+    Nothing,
+}
+
+/// Reads an object to tell whether it is what was stored.
+///
+/// # Errors
+/// The store is unavailable.
+pub(super) async fn is_whole(store: &ObjectStorage, key: &StorageKey, whole: Whole) -> Result<Found> {
+    match store.exists(key).await? {
+        None => return Ok(Found::Nothing),
+        Some(size) if size != whole.size => return Ok(Found::Damaged),
+        Some(_) => {}
+    }
+    match digest_of(store, key).await {
+        Ok((_, digest)) if digest == whole.digest => Ok(Found::Whole),
+        Ok(_) => Ok(Found::Damaged),
+        // bytes that the disk does not hand out
+        Err(error) if error.kind() == ErrorKind::Lost => Ok(Found::Damaged),
+        Err(error) => Err(error),
+    }
 }
 
 /// Reads all of an object.

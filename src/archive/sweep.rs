@@ -11,7 +11,7 @@
 //! looks more closely: there any object counts that is neither under a lease nor was left by `reindex`.
 //!
 //! What `reindex` left has been read. Copies that nothing needs are removed by every sweep, what is damaged, no instance or of
-//! another content by a full one.
+//! another content by a full one; copies and other contents only while an object that a row of the instance names is whole.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -23,7 +23,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use uuid::Uuid;
 
 use crate::archive::erase;
-use crate::catalogue::{Catalogue, EndedLease, LeftObject, Work};
+use crate::archive::reread::{Found, Whole, is_whole};
+use crate::catalogue::{Catalogue, EndedLease, Left, LeftObject, Work};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::store::ObjectStorage;
@@ -354,13 +355,20 @@ impl Sweep<'_> {
                 let key = StorageKey::from_index(one.location);
                 key.instance_object().map(|object| Candidate { key, bytes: one.bytes, object })
             };
+            let kinds: HashMap<String, Left> = page.iter().map(|one| (one.location.clone(), one.kind)).collect();
             let (mut strays, mut done) = (Vec::new(), Vec::new());
             for (one, account) in self.accounts(page.into_iter().filter_map(candidate).collect()).await? {
                 match account {
                     // what was lost is there again in this one
                     Account::Named => done.push(one.key.as_str().to_owned()),
-                    Account::Left | Account::Unknown => {
+                    Account::Left | Account::Unknown if self.is_dispensable(&one, &kinds).await? => {
                         strays.push(Stray { key: one.key, bytes: one.bytes, failure: None });
+                    }
+                    Account::Left | Account::Unknown => {
+                        tracing::warn!(
+                            key = one.key.as_str(),
+                            "the object beside which this one was left is not whole"
+                        );
                     }
                 }
             }
@@ -374,6 +382,23 @@ impl Sweep<'_> {
                 self.catalogue.forget_left(done).await?;
             }
         }
+    }
+
+    /// What was left beside the object of a row may be the only good one by now: that may have been lost since, or the index be
+    /// older than what `reindex` last made of it.
+    async fn is_dispensable(&self, one: &Candidate, kinds: &HashMap<String, Left>) -> Result<bool> {
+        match kinds.get(one.key.as_str()) {
+            Some(Left::Useless) => return Ok(true),
+            Some(Left::Needless | Left::Different) => {}
+            Some(Left::Unread) | None => return Ok(false),
+        }
+        for (location, size, digest) in self.catalogue.objects_of(&one.object.instance.instance).await? {
+            let whole = Whole { size, digest };
+            if is_whole(self.store, &StorageKey::from_index(location), whole).await? == Found::Whole {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn remove_all(&self, strays: Vec<Stray>) -> Result<Vec<Stray>> {

@@ -254,7 +254,7 @@ impl Comparer {
             Ok(Some((size, _))) if size != row.size => return Ok((size, Some(wrong_size(size)))),
             Ok(Some((size, digest))) => return Ok((size, (digest != row.digest).then_some(Problem::Damaged))),
             Ok(None) => None,
-            Err(error) if error.kind() == ErrorKind::Internal => Some(error),
+            Err(error) if error.kind() == ErrorKind::Lost => Some(error),
             Err(error) => return Err(error),
         };
         Ok(match self.store.exists(key).await? {

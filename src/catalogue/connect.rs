@@ -55,13 +55,17 @@ fn is_read_only(path: &Path) -> bool {
         .is_err_and(|error| matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem))
 }
 
-/// Pools that only read a file which nobody may write here. A write-ahead log that was not merged is read by its index in shared
-/// memory, if that was copied too; where there is none, nothing changes the file, and SQLite is told so, for it would want to
+/// Pools that only read a file which nobody may write here. A write-ahead log is read by its index in shared memory; where there is
+/// neither, as the last process that wrote has closed the file, nothing changes it, and SQLite is told so, for it would want to
 /// make both.
 async fn sqlite_to_read(path: &Path, settings: &DatabaseSettings) -> Result<Pools> {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    let merged = std::fs::metadata(Path::new(&log)).map_or(0, |log| log.len()) == 0;
+    let beside = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        Path::new(&name).exists()
+    };
+    // of an archive that lives, one of the two is there
+    let merged = !beside("-wal") && !beside("-shm");
     let options = SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)

@@ -73,7 +73,8 @@ impl Catalogue {
     /// # Errors
     /// `InDoubt` when it may have come about, else nothing changed.
     pub async fn hide(&self, deletion: &Deletion, named: &[Deletable]) -> Result<Hid, NotInserted> {
-        let (deletion, named) = (deletion.clone(), named.iter().map(|one| one.id).collect::<BTreeSet<_>>());
+        let (deletion, named): (_, Named) =
+            (deletion.clone(), named.iter().map(|one| (one.id, one.location.clone())).collect());
         self.attempt(move |transaction| {
             let (deletion, named) = (deletion.clone(), named.clone());
             Box::pin(async move { hide(transaction, &deletion, &named).await })
@@ -191,13 +192,18 @@ where
 /// What is done within a transaction: whether to commit it, and the result.
 pub(super) type Work<'a, T> = std::pin::Pin<Box<dyn Future<Output = Result<(bool, T)>> + Send + 'a>>;
 
-async fn hide(transaction: &mut Transaction, deletion: &Deletion, named: &BTreeSet<InstanceId>) -> Result<(bool, Hid)> {
+/// Rows and the objects that they name: an object that came again may take the place of one that was lost.
+type Named = BTreeSet<(InstanceId, String)>;
+
+async fn hide(transaction: &mut Transaction, deletion: &Deletion, named: &Named) -> Result<(bool, Hid)> {
     lock(transaction, &deletion.scope, Vec::new()).await?;
-    let rows = transaction.fetch_each(in_scope(&deletion.scope, "i.id, i.series_id, i.study_id, i.hidden")).await?;
-    let rows = rows.iter().flatten().map(place).collect::<Result<Vec<_>>>()?;
-    if rows.iter().map(|row| InstanceId(row.id)).collect::<BTreeSet<_>>() != *named {
+    let columns = "i.id, i.series_id, i.study_id, i.hidden, i.location";
+    let rows = transaction.fetch_each(in_scope(&deletion.scope, columns)).await?;
+    let found = rows.iter().flatten().map(|row| Ok((InstanceId(row.integer(0)?), row.text(4)?.to_owned())));
+    if found.collect::<Result<Named>>()? != *named {
         return Ok((false, Hid::Changed));
     }
+    let rows = rows.iter().flatten().map(place).collect::<Result<Vec<_>>>()?;
     let id = make_known(transaction, deletion).await?;
     hide_rows(transaction, deletion.at, id, &rows).await?;
     Ok((true, Hid::Instances(rows.len() as u64)))

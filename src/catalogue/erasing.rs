@@ -2,12 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use uuid::Uuid;
+
 use super::Catalogue;
 use super::deletions::{Deletable, deletable};
 use super::dialect::Dialect;
 use super::instances::InstanceId;
-use super::sql::Statement;
-use crate::error::Result;
+use super::sql::{Row, Statement};
+use crate::error::{Error, Result};
+
+/// The row of a deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeletionId(i64);
 
 impl Catalogue {
     /// Instances that were taken to be erased and are not forgotten, by id after one: those that a run left.
@@ -22,18 +28,44 @@ impl Catalogue {
         rows.iter().map(deletable).collect()
     }
 
-    /// Takes hidden instances whose time is over, so that nothing brings them back: their objects are to be erased, and then
+    /// The deletions that hide instances whose time is over: their rows and ids.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is.
+    pub async fn due_deletions(&self, hidden_before: i64) -> Result<Vec<(DeletionId, Uuid)>> {
+        let due = Statement::new(
+            "select distinct d.id, d.uuid from instances i join deletions d on d.id = i.deletion_id \
+             where i.hidden = 1 and i.hidden_at <= $1 and i.hidden <> 0 order by d.id",
+        );
+        let rows = self.database().read_all(due.with(hidden_before)).await?;
+        let damaged = |error| Error::internal("a deletion in the index is damaged").caused_by(error);
+        let deletion = |row: &Row| Ok((DeletionId(row.integer(0)?), Uuid::try_parse(row.text(1)?).map_err(damaged)?));
+        rows.iter().map(deletion).collect()
+    }
+
+    /// Takes hidden instances whose time is over and that no deletion hides or one of these, so that nothing brings them back: their objects are to be erased, and then
     /// their rows with [`Catalogue::forget_instances`].
     ///
     /// # Errors
     /// `Unavailable` when the database is.
-    pub async fn take_erasable(&self, hidden_before: i64, most: i64) -> Result<Vec<Deletable>> {
+    pub async fn take_erasable(
+        &self,
+        hidden_before: i64,
+        deletions: Vec<DeletionId>,
+        most: i64,
+    ) -> Result<Vec<Deletable>> {
+        let deletions: Vec<i64> = deletions.into_iter().map(|deletion| deletion.0).collect();
+        let due = format!(
+            "update instances set hidden = 4 where id in (select id from instances \
+             where hidden in (1, 2) and hidden_at <= $1 and (deletion_id is null or deletion_id {}) \
+             order by hidden_at limit $3) and hidden in (1, 2) returning id, location",
+            self.database().dialect().any(2)
+        );
+        let due = Statement::new(due).with(hidden_before).with(deletions).with(most);
         self.transact(move |transaction| {
+            let due = due.clone();
             Box::pin(async move {
-                let due = "update instances set hidden = 4 where id in (select id from instances \
-                           where hidden in (1, 2) and hidden_at <= $1 order by hidden_at limit $2) and hidden in (1, 2) \
-                           returning id, location";
-                let rows = transaction.fetch_each(vec![Statement::new(due).with(hidden_before).with(most)]).await?;
+                let rows = transaction.fetch_each(vec![due]).await?;
                 let taken = rows.iter().flatten().map(deletable).collect::<Result<Vec<_>>>()?;
                 Ok((!taken.is_empty(), taken))
             })

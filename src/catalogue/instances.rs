@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::database::Database;
 use super::insert::NotInserted;
 use super::leases;
+use super::left::{Left, LeftObject};
 use super::metadata::{Stored, decompress_each, take_run};
 use super::sql::{Row, Statement};
 use super::{Catalogue, MAIN_PARTITION};
@@ -110,6 +111,7 @@ impl Catalogue {
         let text = "update instances set location = $1 where partition_id = $2 and sop_instance_uid = $3 and hidden = 0 \
                     and location = $4 returning id";
         let statement = Statement::new(text).with(to).with(MAIN_PARTITION).with(key.instance.as_str()).with(from);
+        let left = LeftObject { location: from.to_owned(), bytes: 0, kind: Left::Useless }.note();
         let database = self.database().clone();
         let relocate = async move {
             let mut transaction = database.begin().await?;
@@ -119,7 +121,8 @@ impl Catalogue {
             if rows.iter().any(Vec::is_empty) {
                 return Ok(false);
             }
-            transaction.commit_with(Vec::new()).await.map_err(NotInserted::into_error)?;
+            // what is left of the old one has no row from now on
+            transaction.commit_with(vec![left.into()]).await.map_err(NotInserted::into_error)?;
             Ok(true)
         };
         self.database().spawn(relocate).await

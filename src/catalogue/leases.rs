@@ -142,8 +142,16 @@ impl Catalogue {
     /// # Errors
     /// `Unavailable` when the database is.
     pub async fn under_way(&self, work: Work) -> Result<bool> {
+        self.is_under_way_beside(work, Uuid::nil()).await
+    }
+
+    /// The same, but for one lease.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is.
+    pub async fn is_under_way_beside(&self, work: Work, own: Uuid) -> Result<bool> {
         let leases = ids(&self.0.database.read_all(Statement::new("select id from leases")).await?)?;
-        Ok(leases.iter().any(|lease| work.holds(lease)))
+        Ok(leases.iter().any(|lease| *lease != own && work.holds(lease)))
     }
 
     /// Takes a lease that has run out, unless it was renewed or given back meanwhile: nothing is stored under it from then on.

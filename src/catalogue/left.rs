@@ -4,10 +4,11 @@ use std::collections::HashSet;
 
 use uuid::Uuid;
 
-use super::Catalogue;
 use super::sql::Statement;
+use super::{Catalogue, MAIN_PARTITION};
 use crate::clock;
-use crate::error::Result;
+use crate::dicom::uid::InstanceUid;
+use crate::error::{Error, Result};
 
 /// An object that was left without a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +17,44 @@ pub struct LeftObject {
     pub location: String,
     /// Its size.
     pub bytes: u64,
-    /// It is a copy that nothing needs: the content has a row, or a later one took its place.
-    pub needless: bool,
+    /// Why.
+    pub kind: Left,
+}
+
+/// Why an object was left without a row. The numbers stand in the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Its content has a row, or a later one took its place.
+    Needless = 1,
+    /// The instance has another content.
+    Different = 2,
+    /// It is damaged, or no instance.
+    Useless = 3,
+    /// It could not be read.
+    Unread = 4,
+}
+
+impl LeftObject {
+    /// The statement that notes it.
+    pub(super) fn note(&self) -> Statement {
+        let text = "insert into left_objects (location, kind, bytes, left_at) values ($1, $2, $3, $4) \
+                    on conflict (location) do update set kind = excluded.kind, left_at = excluded.left_at";
+        let bytes = i64::try_from(self.bytes).unwrap_or(i64::MAX);
+        let statement = Statement::new(text).with(self.location.as_str()).with(self.kind as i64);
+        statement.with(bytes).with(clock::unix_millis())
+    }
+}
+
+impl Left {
+    fn of(number: i64) -> Self {
+        match number {
+            1 => Self::Needless,
+            2 => Self::Different,
+            3 => Self::Useless,
+            // nothing is removed for a reason that is not known
+            _ => Self::Unread,
+        }
+    }
 }
 
 impl Catalogue {
@@ -34,14 +71,7 @@ impl Catalogue {
     /// # Errors
     /// `Unavailable` when the database is.
     pub async fn leave(&self, objects: &[LeftObject]) -> Result<()> {
-        let text = "insert into left_objects (location, needless, bytes, left_at) values ($1, $2, $3, $4) \
-                    on conflict (location) do update set needless = excluded.needless, left_at = excluded.left_at";
-        let now = clock::unix_millis();
-        let insert = |one: &LeftObject| {
-            let bytes = i64::try_from(one.bytes).unwrap_or(i64::MAX);
-            Statement::new(text).with(one.location.as_str()).with(i64::from(one.needless)).with(bytes).with(now)
-        };
-        let inserts: Vec<Statement> = objects.iter().map(insert).collect();
+        let inserts: Vec<Statement> = objects.iter().map(LeftObject::note).collect();
         self.transact(move |transaction| {
             let inserts = inserts.clone();
             Box::pin(async move {
@@ -63,33 +93,56 @@ impl Catalogue {
         rows.iter().map(|row| row.text(0).map(str::to_owned)).collect()
     }
 
-    /// Whether the index has heard of an object, although no row names it: it is left, or its lease is held or ran out.
+    /// Whether the index has heard of one of these objects, each with its storage key, its instance and its lease: a row names it, it is left, or its lease is held or ran out.
     ///
     /// # Errors
     /// `Unavailable` when the database is.
-    pub async fn has_heard_of(&self, location: &str, lease: Uuid) -> Result<bool> {
-        let statement = Statement::new(
-            "select location from left_objects where location = $1 union all select id from leases where id = $2 \
-             union all select id from lapsed_leases where id = $3",
-        );
-        let (lease, again) = (lease.to_string(), lease.to_string());
-        let row = self.database().read_all(statement.with(location).with(lease).with(again)).await?;
-        Ok(!row.is_empty())
+    pub async fn has_heard_of_any(&self, objects: &[(String, InstanceUid, Uuid)]) -> Result<bool> {
+        let instances = objects.iter().map(|(_, instance, _)| instance.clone()).collect();
+        let keys: Vec<String> = objects.iter().map(|(key, ..)| key.clone()).collect();
+        let leases: HashSet<Uuid> = objects.iter().map(|(.., lease)| *lease).collect();
+        let named = self.locations_of(&instances).await?;
+        Ok(keys.iter().any(|key| named.contains(key))
+            || !self.are_left(keys).await?.is_empty()
+            || !self.leases_held(&leases).await?.is_empty()
+            || self.lapsed_leases().await?.iter().any(|ended| leases.contains(&ended.id)))
     }
 
-    /// Those that were left before a time, by location after one: the needless ones, or all.
+    /// Those that were read and left before a time, by location after one: the needless ones, or all.
     ///
     /// # Errors
     /// `Unavailable` when the database is.
     pub async fn left(&self, all: bool, before: i64, after: &str, most: i64) -> Result<Vec<LeftObject>> {
-        let text = "select location, needless, bytes from left_objects where needless >= $1 and left_at <= $2 and location > $3 \
+        let text = "select location, kind, bytes from left_objects where kind <= $1 and left_at <= $2 and location > $3 \
                     order by location limit $4";
-        let statement = Statement::new(text).with(i64::from(!all)).with(before).with(after).with(most);
+        let most_kind = if all { Left::Useless } else { Left::Needless };
+        let statement = Statement::new(text).with(most_kind as i64).with(before).with(after).with(most);
         let rows = self.database().read_all(statement).await?;
         let left = rows.iter().map(|row| {
-            Ok(LeftObject { location: row.text(0)?.to_owned(), needless: row.integer(1)? == 1, bytes: row.count(2)? })
+            Ok(LeftObject { location: row.text(0)?.to_owned(), kind: Left::of(row.integer(1)?), bytes: row.count(2)? })
         });
         left.collect()
+    }
+
+    /// The objects that rows under a SOP Instance UID name, hidden ones included, with their sizes and digests.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is.
+    pub async fn objects_of(&self, instance: &InstanceUid) -> Result<Vec<(String, u64, [u8; 32])>> {
+        let mut found = Vec::new();
+        // visible and hidden rows have an index each
+        for half in ["hidden = 0", "hidden <> 0 and hidden <> 4"] {
+            let text = format!(
+                "select location, size, digest from instances where partition_id = $1 and sop_instance_uid = $2 and {half}"
+            );
+            let statement = Statement::new(text).with(MAIN_PARTITION).with(instance.as_str());
+            for row in self.database().read_all(statement).await? {
+                let digest = row.bytes(2)?.try_into();
+                let digest = digest.map_err(|_| Error::internal("a digest in the index is damaged"))?;
+                found.push((row.text(0)?.to_owned(), row.count(1)?, digest));
+            }
+        }
+        Ok(found)
     }
 
     /// Forgets objects that are gone, or that have rows by now.

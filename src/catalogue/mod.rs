@@ -41,11 +41,12 @@ use crate::config::{DatabaseSettings, DatabaseUrl};
 use crate::error::Result;
 
 pub use deletions::{Deletable, Deletion, Hid};
+pub use erasing::DeletionId;
 pub use insert::{Inserted, NewInstance, NotInserted, Occasion, Patient, Rules};
 pub use inspect::{IndexedRow, RowParts, RowRange};
 pub use instances::{InstanceId, InstanceMetadata, InstanceRow};
 pub use leases::{EndedLease, Work, taken_at};
-pub use left::LeftObject;
+pub use left::{Left, LeftObject};
 pub use migrate::Migrated;
 pub use restoring::{Restorable, Restored};
 pub use writer::Coming;

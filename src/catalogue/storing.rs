@@ -165,9 +165,12 @@ impl Look {
     fn hidden(&mut self, row: &Row) -> Result<()> {
         let (uid, location) = (row.text(0)?.to_owned(), row.text(3)?);
         if let Some(deletion) = row.optional_integer(4)? {
-            self.gone.entry(uid).or_default().push(Gone { deletion, location: location.to_owned() });
+            let content = DeletedContent { received_digest: row.bytes(5)?.to_vec(), deleted_at: row.integer(6)? };
+            let gone = Gone { deletion, location: location.to_owned(), content: Some(content) };
+            self.gone.entry(uid).or_default().push(gone);
         } else {
-            let kept = Kept { version: row.integer(1)?, came: Came::new(row.integer(2)?, location) };
+            let came = Came::new(row.integer(2)?, location);
+            let kept = Kept { version: row.integer(1)?, came, location: location.to_owned() };
             self.kept.entry(uid).or_default().push(kept);
         }
         Ok(())
@@ -191,8 +194,9 @@ async fn make_known(transaction: &mut Transaction, deletions: BTreeMap<Uuid, &De
 /// The older versions that are kept of these SOP Instance UIDs, and what was deleted of them.
 fn find_hidden(dialect: Dialect, uids: Vec<String>) -> Statement {
     let find = Statement::new(format!(
-        "select sop_instance_uid, version, received_at, location, deletion_id from instances \
-         where partition_id = $1 and (hidden = 3 or deletion_id is not null) and hidden <> 0 and sop_instance_uid {}",
+        "select i.sop_instance_uid, i.version, i.received_at, i.location, i.deletion_id, i.received_digest, d.deleted_at \
+         from instances i left join deletions d on d.id = i.deletion_id \
+         where i.partition_id = $1 and (i.hidden = 3 or i.deletion_id is not null) and i.hidden <> 0 and i.sop_instance_uid {}",
         dialect.any(2)
     ));
     find.with(MAIN_PARTITION).with(uids)
@@ -240,12 +244,30 @@ impl Came {
 struct Kept {
     version: i64,
     came: Came,
+    location: String,
 }
 
 /// An instance that a deletion hides.
 struct Gone {
     deletion: i64,
     location: String,
+    /// None: it is to be stored by this transaction.
+    content: Option<DeletedContent>,
+}
+
+/// What a deletion hides, and since when.
+struct DeletedContent {
+    received_digest: Vec<u8>,
+    deleted_at: i64,
+}
+
+impl Gone {
+    /// Whether this is another copy of what was deleted after it came.
+    fn takes_along(&self, new: &NewInstance) -> bool {
+        self.content.as_ref().is_some_and(|content| {
+            content.received_digest == new.received_digest && new.received_at <= content.deleted_at
+        })
+    }
 }
 
 impl Known {
@@ -348,7 +370,7 @@ impl<'a> Judge<'a> {
             return Ok(Inserted::Identical);
         }
         let version = 1 + count(gone.iter().filter(|gone| gone.deletion == deletion).count());
-        gone.push(Gone { deletion, location: location.clone() });
+        gone.push(Gone { deletion, location: location.clone(), content: None });
         self.arrives(Arrival { one, version, deletion: Some(deletion) });
         Ok(Inserted::New(Patient::Same))
     }
@@ -368,6 +390,9 @@ impl<'a> Judge<'a> {
             if *of_study != patient {
                 return Ok(Inserted::OtherPatient);
             }
+        }
+        if rules.occasion == Occasion::Found && self.is_found_already(&one.new) {
+            return Ok(Inserted::Identical);
         }
         let (mut version, mut outcome) = (1, Inserted::New(Patient::Same));
         if let Some(known) = self.look.known.get(key.instance.as_str()) {
@@ -401,10 +426,20 @@ impl<'a> Judge<'a> {
             outcome = if older { Inserted::Below } else { Inserted::Replaced(patient) };
             let back = older.then(|| (key.instance.clone(), self.version_below(key, row, &one.new)));
             self.replaced.push(Replaced { id: row.id, series: row.series, study: row.study, hidden, back });
+        } else if rules.occasion == Occasion::Lost {
+            // deleted since it was found that its object is lost
+            return Ok(Inserted::Different);
         }
         self.look.known.insert(key.instance.to_string(), Known::of(&one.new));
         self.arrives(Arrival { one, version, deletion: None });
         Ok(outcome)
+    }
+
+    /// Whether an object that was found is that of an older version, or a copy of what was deleted after it came.
+    fn is_found_already(&self, new: &NewInstance) -> bool {
+        let uid = new.entry.key.instance.as_str();
+        let kept = self.look.kept.get(uid).into_iter().flatten().any(|kept| kept.location == new.location);
+        kept || self.look.gone.get(uid).into_iter().flatten().any(|gone| gone.takes_along(new))
     }
 
     /// Which version a content is that came before the one that can be seen; it and all that came later go up by one.

@@ -83,7 +83,7 @@ async fn take(
 /// What becomes of that part of a request which could not be read, after others were stored.
 fn rest(error: &Error) -> Refusal {
     let (reason, transient) = match error.kind() {
-        ErrorKind::Unavailable | ErrorKind::Internal => (FailureReason::OutOfResources, true),
+        ErrorKind::Unavailable | ErrorKind::Lost | ErrorKind::Internal => (FailureReason::OutOfResources, true),
         ErrorKind::TooLarge => (FailureReason::OutOfResources, false),
         _ => (FailureReason::CannotUnderstand, false),
     };

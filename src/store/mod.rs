@@ -142,7 +142,7 @@ impl ObjectStorage {
     /// A whole object as a stream of large pieces.
     ///
     /// # Errors
-    /// [`crate::error::ErrorKind::Internal`] if it is missing, since a row named it.
+    /// [`crate::error::ErrorKind::Lost`] if it is missing, since a row named it.
     pub async fn read(&self, key: &StorageKey) -> Result<ByteStream> {
         match &self.backend {
             Backend::Folder(folder) => folder.read(key, None).await,

@@ -71,11 +71,7 @@ impl Folder {
     /// Opens a folder in which nothing is written, not even to try whether it could be.
     pub(super) async fn open_to_read(root: &Path, work: Work, budget: Budget) -> Result<Self> {
         let path = root.to_owned();
-        let look = move || {
-            std::fs::read_dir(&path)?;
-            let folder = File::open(&path)?;
-            Mark::of(path, &folder)
-        };
+        let look = move || std::fs::read_dir(&path).map(|_| Mark::where_there_is(path.join("studies")));
         let mark = work.blocking(move || look().map_err(unavailable)).await;
         let mark = mark.map_err(|error| not_readable(root, error))?;
         Ok(Self::opened(root, None, Arc::new(mark), work, budget))
@@ -151,10 +147,10 @@ impl Folder {
 
     pub(super) fn list(&self, prefix: &str) -> BoxStream<'static, Result<(StorageKey, u64)>> {
         let (sender, receiver) = mpsc::channel(64);
-        let root = self.root.clone();
+        let (root, mark) = (self.root.clone(), Arc::clone(&self.mark));
         let start = if prefix.is_empty() { root.clone() } else { root.join(prefix) };
         self.work.runtime.spawn_blocking(move || {
-            if let Err(error) = walk(&root, start, &sender) {
+            if let Err(error) = walk(&root, start, &mark, &sender) {
                 let _ = sender.blocking_send(Err(unavailable(error)));
             }
         });
@@ -174,12 +170,16 @@ fn make_root(root: &Path) -> io::Result<()> {
 }
 
 /// Sends every object below a folder; ends early if nobody listens any more.
-fn walk(root: &Path, start: PathBuf, found: &mpsc::Sender<Result<(StorageKey, u64)>>) -> io::Result<()> {
+fn walk(root: &Path, start: PathBuf, mark: &Mark, found: &mpsc::Sender<Result<(StorageKey, u64)>>) -> io::Result<()> {
     let mut folders = vec![start];
     while let Some(folder) = folders.pop() {
         let entries = match std::fs::read_dir(&folder) {
             Ok(entries) => entries,
-            Err(error) if is_missing(&error) => continue,
+            Err(error) if is_missing(&error) => {
+                // removed meanwhile; but whoever lists must not take all for gone
+                mark.check()?;
+                continue;
+            }
             Err(error) => return Err(error),
         };
         for entry in entries {
@@ -187,7 +187,10 @@ fn walk(root: &Path, start: PathBuf, found: &mpsc::Sender<Result<(StorageKey, u6
             let path = entry.path();
             let metadata = match entry.metadata() {
                 Ok(metadata) => metadata,
-                Err(error) if is_missing(&error) => continue,
+                Err(error) if is_missing(&error) => {
+                    mark.check()?;
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             if metadata.is_dir() {
@@ -216,14 +219,14 @@ impl Reader {
     /// An object is missing only where its folder is still there.
     fn open(path: &Path, range: Option<Range<u64>>, mark: &Mark) -> Result<Self> {
         let mut file = File::open(path).map_err(|error| match mark.check() {
-            Ok(()) if is_missing(&error) => Error::internal("object missing").caused_by(error),
+            Ok(()) if is_missing(&error) => Error::lost("object missing").caused_by(error),
             Ok(()) => unavailable(error),
             Err(gone) => unavailable(gone),
         })?;
         let size = file.metadata().map_err(unavailable)?.len();
         let range = range.unwrap_or(0..size);
         if range.end > size || range.start > range.end {
-            return Err(Error::internal(format!(
+            return Err(Error::lost(format!(
                 "the object of {size} bytes does not have the range {}..{}",
                 range.start, range.end
             )));
@@ -237,9 +240,9 @@ impl Reader {
     /// Exactly that many bytes, into memory that is not zeroed first.
     fn take(&mut self, length: u64, mut room: Vec<u8>) -> Result<Bytes> {
         reserve(&mut room, length)?;
-        (&self.file).take(length).read_to_end(&mut room).map_err(unavailable)?;
+        (&self.file).take(length).read_to_end(&mut room).map_err(unreadable)?;
         if room.len() as u64 != length {
-            return Err(Error::internal("the object became shorter while it was read"));
+            return Err(Error::lost("the object became shorter while it was read"));
         }
         self.left -= length;
         Ok(room.into())
@@ -280,6 +283,15 @@ impl Reader {
         })
         .boxed()
     }
+}
+
+/// A disk or a file system that checks its sums answers so for ever where bytes are lost: to ask again is of no use.
+fn unreadable(error: io::Error) -> Error {
+    const LOST: [rustix::io::Errno; 3] = [rustix::io::Errno::IO, rustix::io::Errno::BADMSG, rustix::io::Errno::UCLEAN];
+    if LOST.iter().any(|lost| error.raw_os_error() == Some(lost.raw_os_error())) {
+        return Error::lost("the disk does not hand out the object").caused_by(error);
+    }
+    unavailable(error)
 }
 
 /// How much of what is left is read at once.

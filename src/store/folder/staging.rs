@@ -20,17 +20,21 @@ pub(super) const PRIVATE: u32 = 0o600;
 ///
 /// A folder can be deleted or moved away, and its disk be unmounted, under a server that runs. What is then found in its place
 /// has none of the objects, and nothing must be written there.
+///
+/// Its name tells it from those of other processes. Numbers of devices and inodes would not do: they change when a disk is
+/// mounted again, and on some network file systems at any time.
 #[derive(Debug)]
-pub(super) struct Mark {
-    path: PathBuf,
-    identity: (u64, u64),
-}
+pub(super) struct Mark(Option<PathBuf>);
 
 impl Mark {
-    /// Of an open file: the lock, or the folder itself where nothing is written.
-    pub(super) fn of(path: PathBuf, file: &File) -> io::Result<Self> {
-        let metadata = file.metadata()?;
-        Ok(Self { path, identity: (metadata.dev(), metadata.ino()) })
+    /// A file or folder that stays as long as the folder does.
+    pub(super) fn of(path: PathBuf) -> Self {
+        Self(Some(path))
+    }
+
+    /// The same, if it is there; else nothing is asked.
+    pub(super) fn where_there_is(path: PathBuf) -> Self {
+        Self(path.exists().then_some(path))
     }
 
     /// One look at the file system.
@@ -38,17 +42,13 @@ impl Mark {
     /// # Errors
     /// The folder is another one, or cannot be looked at.
     pub(super) fn check(&self) -> io::Result<()> {
-        let gone = |why: &str| {
-            let text = format!(
-                "{why}: the folder of objects was deleted, moved or unmounted; when it is back and has lost nothing, the server goes on"
-            );
-            io::Error::new(io::ErrorKind::NotFound, text)
-        };
-        match self.path.metadata() {
-            Ok(metadata) if (metadata.dev(), metadata.ino()) == self.identity => Ok(()),
-            Ok(_) => Err(gone("what was opened in it is another file now")),
-            Err(error) if is_missing(&error) => Err(gone("what was opened in it is gone")),
-            Err(error) => Err(error),
+        let Some(path) = &self.0 else { return Ok(()) };
+        match path.metadata() {
+            Err(error) if is_missing(&error) => Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "the folder of objects was deleted, moved or unmounted; when it is back and has lost nothing, the server goes on",
+            )),
+            looked => looked.map(drop),
         }
     }
 }
@@ -58,6 +58,7 @@ impl Mark {
 pub(super) struct Staging {
     folder: PathBuf,
     mark: Arc<Mark>,
+    lock_path: PathBuf,
     _lock: File,
     next: AtomicU64,
 }
@@ -77,8 +78,8 @@ impl Staging {
             }
             let folder = parent.join(name);
             std::fs::create_dir(&folder)?;
-            let mark = Arc::new(Mark::of(lock_path, &lock)?);
-            return Ok(Self { folder, mark, _lock: lock, next: AtomicU64::new(0) });
+            let mark = Arc::new(Mark::of(lock_path.clone()));
+            return Ok(Self { folder, mark, lock_path, _lock: lock, next: AtomicU64::new(0) });
         }
     }
 
@@ -97,7 +98,7 @@ impl Drop for Staging {
     fn drop(&mut self) {
         // fails if a file is still being written, which the next start will remove
         if std::fs::remove_dir(&self.folder).is_ok() {
-            let _ = std::fs::remove_file(&self.mark.path);
+            let _ = std::fs::remove_file(&self.lock_path);
         }
     }
 }
@@ -194,7 +195,7 @@ mod tests {
                 std::fs::copy(file.path(), path.join(file.file_name())).unwrap();
             }
         }
-        assert!(staging.mark().check().is_err(), "a copy in its place");
+        staging.mark().check().expect("what was copied back is taken for the folder");
         std::fs::remove_dir_all(&path).unwrap();
         std::fs::rename(&away, &path).unwrap();
         staging.mark().check().unwrap();

@@ -88,17 +88,9 @@ impl Bucket {
         // an error means that one is installed already
         let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
-        let value = |key: AmazonS3ConfigKey| builder.get_config_value(&key);
-        let endpoint = value(AmazonS3ConfigKey::Endpoint);
-        let allowed = value(AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp)).unwrap_or_default();
+        let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
         let built = with_timeouts(builder, endpoint.as_deref()).build();
-        built.map_err(|error| not_usable(bucket, endpoint.as_deref(), &error))?;
-        match endpoint {
-            Some(endpoint) if endpoint.starts_with("http://") && !is_true(&allowed) => Err(Error::configuration(
-                format!("the object store at `{endpoint}` is without TLS; set AWS_ALLOW_HTTP=true to allow that"),
-            )),
-            _ => Ok(()),
-        }
+        built.map(drop).map_err(|error| not_usable(bucket, endpoint.as_deref(), &error))
     }
 
     pub(super) async fn open(
@@ -290,7 +282,7 @@ async fn send_body(
         let options = GetOptions { range: wanted.clone().map(GetRange::Bounded), ..GetOptions::default() };
         let result = match store.get_opts(&path, options).await {
             Ok(result) if wanted.as_ref().is_none_or(|wanted| *wanted == result.range) => Ok(result),
-            Ok(_) => Err(wanted.as_ref().map_or_else(|| Error::internal("object missing"), beyond)),
+            Ok(_) => Err(wanted.as_ref().map_or_else(|| Error::lost("object missing"), beyond)),
             Err(error) => Err(unreadable(error)),
         };
         let (body, mut left) = match (result, opened.take()) {
@@ -322,7 +314,7 @@ async fn send_body(
                 }
                 Some(Err(error)) => break error,
                 None if left.is_empty() => return,
-                None => break Error::internal("the object became shorter while it was read"),
+                None => break Error::lost("the object became shorter while it was read"),
             }
         };
         failures += 1;
@@ -338,12 +330,12 @@ fn check_end(range: &Range<u64>, size: Option<u64>) -> Result<()> {
     match size {
         Some(size) if range.end <= size => Ok(()),
         Some(_) => Err(beyond(range)),
-        None => Err(Error::internal("object missing")),
+        None => Err(Error::lost("object missing")),
     }
 }
 
 fn beyond(range: &Range<u64>) -> Error {
-    Error::internal(format!("the object does not have the range {}..{}", range.start, range.end))
+    Error::lost(format!("the object does not have the range {}..{}", range.start, range.end))
 }
 
 fn unavailable(error: object_store::Error) -> Error {
@@ -353,8 +345,8 @@ fn unavailable(error: object_store::Error) -> Error {
 /// An error of reading: an object that is missing or too short is damage, for a row named it.
 fn unreadable(error: object_store::Error) -> Error {
     match &error {
-        object_store::Error::NotFound { .. } => Error::internal("object missing").caused_by(error),
-        other if is_range_beyond(other) => Error::internal("the object does not have the range").caused_by(error),
+        object_store::Error::NotFound { .. } => Error::lost("object missing").caused_by(error),
+        other if is_range_beyond(other) => Error::lost("the object does not have the range").caused_by(error),
         _ => unavailable(error),
     }
 }
@@ -398,11 +390,6 @@ fn is_unreachable(error: &(dyn StdError + 'static)) -> bool {
 
 fn at(endpoint: Option<&str>) -> String {
     endpoint.map_or_else(|| "AWS".to_owned(), |endpoint| format!("`{endpoint}`"))
-}
-
-/// A truth value as the variables of the client have it.
-fn is_true(text: &str) -> bool {
-    ["1", "true", "on", "yes", "y"].iter().any(|yes| text.eq_ignore_ascii_case(yes))
 }
 
 fn not_usable(bucket: &str, endpoint: Option<&str>, error: &object_store::Error) -> Error {
