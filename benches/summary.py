@@ -8,6 +8,10 @@ from collections import defaultdict
 WHAT = [
     ("store-1", "store, one instance a request"),
     ("store-10", "store, ten instances a request"),
+    ("store-100", "store, a hundred instances a request"),
+    ("tiny-1", "store, one small instance a request"),
+    ("tiny-10", "store, ten small instances a request"),
+    ("large", "store an instance of 2 GB"),
     ("instances", "retrieve an instance"),
     ("frames", "retrieve a frame"),
     ("metadata", "metadata of a series"),
@@ -54,6 +58,8 @@ def main():
         cells = []
         for key, digits in (("cpu_ms_each", 2), ("per_second", 0), ("p50_ms", 1), ("p99_ms", 1)):
             values = [figures[phase][key][name] for name in servers]
+            if key == "per_second" and max(map(max, values), default=0) < 10:
+                digits = 2
             cells += [middle(of_server, digits) for of_server in values]
             if pair and key == "cpu_ms_each":
                 cells.append(ratio(*values))
