@@ -181,18 +181,26 @@ async fn belong_together(catalogue: &Catalogue, store: &ObjectStorage, config: &
     // asked after the objects were listed, and in this order: another server may be storing the first instances
     let known =
         objects.is_empty() || catalogue.under_way(Work::Reindex).await? || catalogue.has_heard_of_any(&objects).await?;
-    let place = config.storage_url();
-    match (objects.is_empty(), catalogue.holds_instances().await?) {
-        (false, _) if !known => Err(Error::configuration(format!(
-            "`{place}` holds objects of which the index knows nothing; if the index was lost, run `isocenter reindex`, which \
-             makes it anew; otherwise name the right one with `--database-url` or `--data-dir`"
-        ))),
-        (true, true) => Err(Error::configuration(format!(
-            "the index holds instances, but `{place}` holds no object; mount the volume that is missing, or name the right place \
-             with `--storage-url` or `--data-dir`"
-        ))),
-        _ => Ok(()),
+    if !known {
+        return Err(Error::configuration(format!(
+            "`{}` holds objects of which the index knows nothing; if the index was lost, run `isocenter reindex`, which makes it \
+             anew; otherwise name the right one with `--database-url` or `--data-dir`",
+            config.storage_url()
+        )));
     }
+    expect_objects(catalogue, store, config).await
+}
+
+/// Refuses an index with instances beside a store without objects: what is not mounted must not be taken for lost or removed.
+pub(crate) async fn expect_objects(catalogue: &Catalogue, store: &ObjectStorage, config: &Config) -> Result<()> {
+    if store.list("studies").next().await.transpose()?.is_some() || !catalogue.holds_instances().await? {
+        return Ok(());
+    }
+    Err(Error::configuration(format!(
+        "the index holds instances, but `{}` holds no object; mount the volume that is missing, or name the right place with \
+         `--storage-url` or `--data-dir`",
+        config.storage_url()
+    )))
 }
 
 /// Refuses settings by what can be said of them without network and disk, before anything is opened.

@@ -13,9 +13,12 @@ use crate::verify::{is_clean, put, report};
 on_both_stacks!(
     a_lost_index_is_made_anew_and_answers_as_before,
     what_was_deleted_stays_deleted_and_can_still_be_taken_back,
-    a_delete_that_never_came_about_hides_nothing,
+    a_delete_that_was_cut_off_comes_about_and_can_be_taken_back,
+    deletes_and_what_took_them_back_hold_also_where_the_index_is_older,
+    what_was_replaced_before_a_delete_does_not_come_back,
+    neither_sweep_nor_reindex_works_beside_objects_that_are_away,
     what_was_deleted_long_ago_can_still_be_taken_back,
-    a_delete_that_an_older_index_does_not_know_hides_what_has_no_row,
+    a_delete_that_an_older_index_does_not_know_hides_what_has_rows_and_what_has_none,
     of_several_contents_the_settings_tell_which_one_counts,
     a_run_that_was_cut_off_is_continued,
     what_is_stored_again_while_its_delete_is_found_stays,
@@ -170,24 +173,101 @@ async fn tell_of_a_deletion(server: &TestServer, study: &str, series: &str) {
     put(&server.storage().await, &key, told.to_string().into_bytes()).await;
 }
 
-async fn a_delete_that_never_came_about_hides_nothing(mut server: TestServer) {
+async fn a_delete_that_was_cut_off_comes_about_and_can_be_taken_back(mut server: TestServer) {
     assert_eq!(server.store(&files()).await.status, 200);
-    // rows that came by storing and rows that came by a reindex, which is followed by two more
-    for times in 0..3 {
-        if times == 1 {
+    // rows that came by storing and rows that came by a reindex, which is followed by another
+    for times in 0..2 {
+        tell_of_a_deletion(&server, "1.2.1", "1.2.1.1").await;
+        for again in [false, true] {
+            let (status, found) = reindex(&server).await;
+            let told: Value = if again { serde_json::json!([]) } else { serde_json::json!(["1.2.1.1"]) };
+            assert_eq!((status, &found["known"], &found["deletes_done"]), (0, &24.into(), &told), "{found}");
+            assert_eq!(server.instances_counted().await, 18);
+            assert!(server.search("/studies/1.2.1/series/1.2.1.1/instances").await.is_empty());
+        }
+        let output = server.run(&["restore", "1.2.1.1"]).await;
+        assert!(String::from_utf8_lossy(&output.stdout).contains("6 instances restored"));
+        assert_eq!(server.instances_counted().await, 24);
+        if times == 0 {
             server.lose_index().await;
             assert_eq!(reindex(&server).await.0, 0);
             server.restart().await;
-            let output = server.run(&["restore", "1.2.1.1"]).await;
-            assert!(String::from_utf8_lossy(&output.stdout).contains("6 instances restored"));
+            assert_eq!(server.instances_counted().await, 24, "it was taken back");
         }
-        if times < 2 {
-            tell_of_a_deletion(&server, "1.2.1", "1.2.1.1").await;
+    }
+    is_clean(&server).await;
+}
+
+async fn deletes_and_what_took_them_back_hold_also_where_the_index_is_older(mut server: TestServer) {
+    let (old, new) = (&files()[..2], &files()[12..14]);
+    let again = ct(1, 1, 1).text(0x0020, 0x4000, VR::LT, "NEW").part10(Syntax::Explicit);
+    assert_eq!(server.store(&files()).await.status, 200);
+    assert_eq!(server.send("DELETE", "/studies/1.2.2", &[], "").await.status, 204);
+    server.save_index().await;
+    // one is deleted and stored again with other bytes, one deleted and stored again as it was, one deleted; a study taken back
+    for instance in [1, 2, 3] {
+        let path = format!("/studies/1.2.1/series/1.2.1.1/instances/1.2.1.1.{instance}");
+        assert_eq!(server.send("DELETE", &path, &[], "").await.status, 204);
+    }
+    assert_eq!(server.store(&[again.clone(), old[1].clone()]).await.status, 200);
+    assert_eq!(server.run(&["restore", "1.2.2"]).await.status.code(), Some(0));
+    let before = answers(&server).await;
+    server.restore_index().await;
+    server.lets_leases_run_out().await;
+    let (status, found) = reindex(&server).await;
+    assert_eq!((status, &found["indexed"]), (0, &2.into()), "{found}");
+    assert_eq!(found["deletes_done"].as_array().unwrap().len(), 3, "{found}");
+    assert_eq!(found["deletes_taken_back"], serde_json::json!(["1.2.2"]), "{found}");
+    server.restart().await;
+    assert_same(&answers(&server).await, &before);
+    assert_eq!(server.store(&[again, old[1].clone(), new[0].clone()]).await.status, 200);
+    for flags in [&[][..], &["--full"]] {
+        assert_eq!(sweep(&server, flags).await.0, 0);
+    }
+    // and when it is lost then, what was stored again is not taken for deleted
+    server.lose_index().await;
+    assert_eq!(reindex(&server).await.0, 0);
+    server.restart().await;
+    assert_same(&answers(&server).await, &before);
+    is_clean(&server).await;
+}
+
+async fn what_was_replaced_before_a_delete_does_not_come_back(mut server: TestServer) {
+    for policy in ["replace", "versions"] {
+        server.restart_with(&[("ISOCENTER_STORE_DUPLICATES", policy)]).await;
+        let series = if policy == "replace" { 1 } else { 2 };
+        for id in ["A", "B"] {
+            let content = ct(1, series, 1).text(0x0010, 0x0020, VR::LO, id).part10(Syntax::Explicit);
+            assert_eq!(server.store(&[content]).await.status, 200);
         }
-        let (status, report) = reindex(&server).await;
-        assert_eq!((status, &report["known"]), (0, &24.into()), "{report}");
-        assert_eq!(server.instances_counted().await, 24);
-        assert_eq!(server.index().await.query("select 'row' from instances where hidden = 0").await.len(), 24);
+        let path = format!("/studies/1.2.1/series/1.2.1.{series}/instances/1.2.1.{series}.1");
+        assert_eq!(server.send("DELETE", &path, &[], "").await.status, 204);
+        server.lose_index().await;
+        let (status, found) = reindex(&server).await;
+        assert_eq!((status, &found["indexed"]), (0, &Value::Null), "{policy}: {found}");
+        server.restart().await;
+        assert_eq!(server.read(&path, ANY).await.status, 410, "{policy}");
+        is_clean(&server).await;
+    }
+}
+
+async fn neither_sweep_nor_reindex_works_beside_objects_that_are_away(server: TestServer) {
+    assert_eq!(server.store(&files()).await.status, 200);
+    let storage = server.storage().await;
+    let mut objects = Vec::new();
+    for key in server.keys().await {
+        let key = StorageKey::from_index(key);
+        let object = take(&storage, &key).await;
+        objects.push((key, object));
+    }
+    for command in [&["sweep"][..], &["sweep", "--full"], &["reindex"]] {
+        let refused = server.run(command).await;
+        let error = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{command:?}: {error}");
+        assert!(error.contains("holds no object"), "{error}");
+    }
+    for (key, object) in objects {
+        give_back(&storage, &key, object).await;
     }
     is_clean(&server).await;
 }
@@ -208,7 +288,7 @@ async fn what_was_deleted_long_ago_can_still_be_taken_back(mut server: TestServe
     is_clean(&server).await;
 }
 
-async fn a_delete_that_an_older_index_does_not_know_hides_what_has_no_row(server: TestServer) {
+async fn a_delete_that_an_older_index_does_not_know_hides_what_has_rows_and_what_has_none(server: TestServer) {
     assert_eq!(server.store(&files()).await.status, 200);
     tell_of_a_deletion(&server, "1.2.2", "1.2.2.1").await;
     let mut index = server.index().await;
@@ -223,8 +303,9 @@ async fn a_delete_that_an_older_index_does_not_know_hides_what_has_no_row(server
     }
     let (status, found) = reindex(&server).await;
     assert_eq!((status, &found["known"], &found["deleted"]), (0, &22.into(), &2.into()), "{found}");
-    assert_eq!(server.search("/studies/1.2.2/series/1.2.2.1/instances").await.len(), 4);
-    assert_eq!(server.instances_counted().await, 22);
+    assert_eq!(found["deletes_done"], serde_json::json!(["1.2.2.1"]), "{found}");
+    assert!(server.search("/studies/1.2.2/series/1.2.2.1/instances").await.is_empty());
+    assert_eq!(server.instances_counted().await, 18);
     is_clean(&server).await;
 }
 

@@ -303,7 +303,7 @@ async fn what_reindex_could_not_read_is_never_removed(server: TestServer) {
     put(&server.storage().await, &unread, ct(2, 100)).await;
     let mut index = server.index().await;
     index.execute(&format!("insert into lapsed_leases (id, lapsed_at) values ('{lease}', 1)")).await;
-    let values = format!("values ('{}', 4, 100, 1)", unread.as_str());
+    let values = format!("values ('{}', 5, 100, 1)", unread.as_str());
     index.execute(&format!("insert into left_objects (location, kind, bytes, left_at) {values}")).await;
     for flags in [&[][..], &["--full"]] {
         assert_eq!(sweep(&server, flags).await, NOTHING);

@@ -2,7 +2,8 @@
 -- a row that is neither here nor under a lease that ran out shows that the index is older than the objects.
 create table left_objects (
     location text primary key,
-    -- 1: a copy that nothing needs; 2: of another content than the instance has; 3: damaged or no instance; 4: not read
+    -- 1: a copy that nothing needs; 2: of another content than the instance has; 3: no instance; 4: damaged;
+    -- 5: not read
     kind integer not null,
     bytes integer not null,
     left_at integer not null

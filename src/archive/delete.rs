@@ -2,8 +2,11 @@
 //!
 //! Before the rows change, an object tells of the deletion (`deletions/{id}.json`) with the keys of all objects that it hides, so
 //! that an index that is rebuilt from the objects does not bring back what was deleted. When a deletion is taken back, another
-//! object tells of what stays deleted, and the first one goes after the rows have changed. Cut off in between, the rows have the
-//! last word: an object of which they know nothing hides nothing that has rows, and the sweep removes it.
+//! object tells of what stays deleted, and the first one goes after the rows have changed.
+//!
+//! So where there is such an object its deletion was asked for, and where there is none it was taken back: `reindex` makes an index
+//! that is older agree. A deletion that was cut off between object and rows comes about then, unless a sweep removed the object
+//! before.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

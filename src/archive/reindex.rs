@@ -24,7 +24,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use crate::archive::delete::Told;
+use crate::archive::delete::{Told, restore};
 use crate::archive::describe::{Describer, Object};
 use crate::archive::heal::{Again, Healer};
 use crate::archive::lease::{Lease, Leases};
@@ -114,7 +114,8 @@ impl Reindexed {
             Fate::LeftOver | Fate::Superseded => Left::Needless,
             // only a person can tell what they are worth
             Fate::Different => Left::Different,
-            Fate::Damaged | Fate::Unusable(_) => Left::Useless,
+            Fate::Unusable(_) => Left::Useless,
+            Fate::Damaged => Left::Damaged,
             Fate::Unread => Left::Unread,
         };
         Some(LeftObject { location: self.key.as_str().to_owned(), bytes: self.bytes, kind })
@@ -136,8 +137,40 @@ struct Read {
     without_receipt: bool,
 }
 
-/// Which deletion hid an object, by its key.
-type HiddenBy = HashMap<String, Arc<Deletion>>;
+/// Which deletion hides an object.
+#[derive(Default)]
+struct HiddenBy {
+    /// By the keys of which the deletions tell.
+    keys: HashMap<String, Arc<Deletion>>,
+    /// By the instances of those.
+    instances: HashMap<InstanceUid, Vec<Arc<Deletion>>>,
+}
+
+impl HiddenBy {
+    fn add(&mut self, objects: Vec<(InstanceUid, String)>, deletion: &Arc<Deletion>) {
+        for (instance, key) in objects {
+            self.keys.insert(key, Arc::clone(deletion));
+            self.instances.entry(instance).or_default().push(Arc::clone(deletion));
+        }
+    }
+
+    /// With an instance goes whatever else came under its UID before: what it had replaced, and copies that a killed process left.
+    fn deletion(&self, read: &Read) -> Option<Arc<Deletion>> {
+        let Candidate { key, object, .. } = &read.candidate;
+        let later = |deletion: &&Arc<Deletion>| read.row.received_at <= deletion.at;
+        let by_instance = || self.instances.get(&object.instance.instance)?.iter().find(later);
+        self.keys.get(key.as_str()).or_else(by_instance).map(Arc::clone)
+    }
+}
+
+/// What a run did about deletions.
+#[derive(Debug, Default)]
+pub struct Agreed {
+    /// Those of which the index did not know, although it had rows of what they hide: older than they, or they were cut off.
+    pub deleted: Vec<Deletion>,
+    /// Those that hid instances, although they had been taken back.
+    pub restored: Vec<Deletion>,
+}
 
 impl Reindex {
     /// Prepares to read so many objects at once.
@@ -163,12 +196,11 @@ impl Reindex {
         })
     }
 
-    /// Reads all objects and tells of each. What comes back are the deletions of which objects tell but the index does not know,
-    /// although it has rows of what they hide: these can be seen.
+    /// Reads all objects and tells of each.
     ///
     /// # Errors
     /// A sweep is under way, or index or store is unavailable; what was done stays done.
-    pub async fn run(&self, mut tell: impl FnMut(Reindexed)) -> Result<Vec<Deletion>> {
+    pub async fn run(&self, mut tell: impl FnMut(Reindexed)) -> Result<Agreed> {
         // all rows are written under this one: once it is lost a sweep may be under way
         let lease = self.leases.current().await?;
         let ran = self.run_under(&lease, &mut tell).await;
@@ -177,7 +209,7 @@ impl Reindex {
         ran
     }
 
-    async fn run_under(&self, lease: &Lease, tell: &mut impl FnMut(Reindexed)) -> Result<Vec<Deletion>> {
+    async fn run_under(&self, lease: &Lease, tell: &mut impl FnMut(Reindexed)) -> Result<Agreed> {
         let catalogue = &self.shared.catalogue;
         for ended in catalogue.expired_leases(Duration::ZERO).await? {
             catalogue.lapse_lease(ended.id).await?;
@@ -193,7 +225,8 @@ impl Reindex {
         }
         let lapsed = catalogue.lapsed_leases().await?;
         catalogue.forget_all_left().await?;
-        let (hidden, undone) = self.deletions().await?;
+        let (hidden, deleted) = self.deletions().await?;
+        let restored = self.taken_back().await?;
         let mut series = pin!(by_series(self.shared.store.list("studies")));
         while let Some(objects) = series.try_next().await? {
             let mut left = Vec::new();
@@ -209,14 +242,27 @@ impl Reindex {
         for ended in lapsed {
             catalogue.forget_lapsed_lease(ended.id).await?;
         }
-        Ok(undone)
+        Ok(Agreed { deleted, restored })
     }
 
-    /// The deletions that objects tell of; the index knows them afterwards, but for those that it has rows against, which come
-    /// second.
+    /// Takes back the deletions that hide instances and of which no object tells: who took them back removed it.
+    async fn taken_back(&self) -> Result<Vec<Deletion>> {
+        let Shared { store, catalogue, .. } = &*self.shared;
+        let mut restored = Vec::new();
+        for deletion in catalogue.hiding_deletions().await? {
+            if store.exists(&StorageKey::deletion(deletion.id)).await?.is_none() {
+                restore(catalogue, store, &deletion).await?;
+                restored.push(deletion);
+            }
+        }
+        Ok(restored)
+    }
+
+    /// The deletions that objects tell of; the index knows them afterwards. Second those of which it did not, although it had rows
+    /// of what they hide.
     async fn deletions(&self) -> Result<(HiddenBy, Vec<Deletion>)> {
         let Shared { store, catalogue, .. } = &*self.shared;
-        let (mut hidden, mut undone) = (HiddenBy::new(), Vec::new());
+        let (mut hidden, mut unknown) = (HiddenBy::default(), Vec::new());
         let mut listing = store.list("deletions");
         while let Some((key, bytes)) = listing.try_next().await? {
             let Some(id) = key.deletion_id() else { continue };
@@ -231,13 +277,12 @@ impl Reindex {
                 key.instance_object().map(|of| (of.instance.instance, object.clone()))
             };
             let objects = told.objects.iter().filter_map(named).collect::<Vec<_>>();
-            if !catalogue.adopt(&deletion, &objects).await? {
-                undone.push(deletion.clone());
+            if catalogue.adopt(&deletion, &objects).await? > 0 {
+                unknown.push(deletion.clone());
             }
-            let deletion = Arc::new(deletion);
-            hidden.extend(told.objects.into_iter().map(|object| (object, Arc::clone(&deletion))));
+            hidden.add(objects, &Arc::new(deletion));
         }
-        Ok((hidden, undone))
+        Ok((hidden, unknown))
     }
 
     /// The objects of a series: first those that are alone under their UID, many at once, then the others in the order in which
@@ -320,7 +365,7 @@ impl Reindex {
             match one {
                 Ok(mut one) => {
                     // hidden as it gets its row: whoever stores it again in between must not be told that it is there
-                    one.row.deletion = hidden.get(one.candidate.key.as_str()).map(Arc::clone);
+                    one.row.deletion = hidden.deletion(&one);
                     read.push(one);
                 }
                 Err(told) => tell(told),
@@ -379,7 +424,8 @@ impl Shared {
         let receipt = self.store.receipt(&candidate.key).await.map_err(unread)?;
         let Reread { digest, size, header } =
             reread(&self.store, &candidate.key, self.limits.header).await.map_err(unread)?;
-        if receipt.is_some_and(|receipt| receipt.digest != digest) {
+        // as it came is whole too, whatever became of the other digest in the receipt
+        if receipt.is_some_and(|receipt| receipt.digest != digest && receipt.received_digest != digest) {
             return Err(told(Fate::Damaged));
         }
         let header = header.map_err(|why| told(Fate::Unusable(why)))?;

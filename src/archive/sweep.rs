@@ -389,6 +389,12 @@ impl Sweep<'_> {
     async fn is_dispensable(&self, one: &Candidate, kinds: &HashMap<String, Left>) -> Result<bool> {
         match kinds.get(one.key.as_str()) {
             Some(Left::Useless) => return Ok(true),
+            Some(Left::Damaged) => {
+                // its bytes may have been put back from elsewhere
+                let Some(receipt) = self.store.receipt(&one.key).await? else { return Ok(true) };
+                let whole = Whole { size: one.bytes, digest: receipt.digest };
+                return Ok(is_whole(self.store, &one.key, whole).await? != Found::Whole);
+            }
             Some(Left::Needless | Left::Different) => {}
             Some(Left::Unread) | None => return Ok(false),
         }

@@ -82,29 +82,41 @@ impl Catalogue {
         .await
     }
 
-    /// Makes a deletion known that an index has lost; whether it is known now.
-    ///
-    /// An index that does not know it although rows name its objects has the last word: the deletion never came about or was
-    /// taken back.
+    /// Makes a deletion known that an index has lost, or that was cut off, and hides what rows name of its objects: how many
+    /// instances. From now on, so that there is time to take it back.
     ///
     /// # Errors
     /// `Unavailable` when the database is.
-    pub async fn adopt(&self, deletion: &Deletion, objects: &[(InstanceUid, String)]) -> Result<bool> {
+    pub async fn adopt(&self, deletion: &Deletion, objects: &[(InstanceUid, String)]) -> Result<u64> {
         let (deletion, objects) = (deletion.clone(), objects.to_vec());
         self.transact(move |transaction| {
             let (deletion, objects) = (deletion.clone(), objects.clone());
             Box::pin(async move {
                 if is_known(transaction, &deletion).await? {
-                    return Ok((false, true));
+                    return Ok((false, 0));
                 }
-                let free = !any_named(transaction, objects).await?;
-                if free {
-                    make_known(transaction, &deletion).await?;
-                }
-                Ok((free, free))
+                let studies = named_rows(transaction, &objects).await?.iter().map(|row| row.study).collect();
+                lock(transaction, &deletion.scope, studies).await?;
+                let rows = named_rows(transaction, &objects).await?;
+                let id = make_known(transaction, &deletion).await?;
+                hide_rows(transaction, clock::unix_millis(), id, &rows).await?;
+                Ok((true, rows.len() as u64))
             })
         })
         .await
+    }
+
+    /// The deletions that hide instances that are not being erased.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is.
+    pub async fn hiding_deletions(&self) -> Result<Vec<Deletion>> {
+        let hiding = Statement::new(format!(
+            "select {DELETION} from deletions d where exists \
+             (select 1 from instances i where i.deletion_id = d.id and i.hidden = 1 limit 1) order by d.id"
+        ));
+        let rows = self.database().read_all(hiding).await?;
+        rows.iter().map(deletion).collect()
     }
 
     /// The deletions of a study, series or instance by its UID, the latest first.
@@ -197,6 +209,10 @@ type Named = BTreeSet<(InstanceId, String)>;
 
 async fn hide(transaction: &mut Transaction, deletion: &Deletion, named: &Named) -> Result<(bool, Hid)> {
     lock(transaction, &deletion.scope, Vec::new()).await?;
+    if is_known(transaction, deletion).await? {
+        // `reindex` was told of it and did it
+        return Ok((false, Hid::Instances(named.len() as u64)));
+    }
     let columns = "i.id, i.series_id, i.study_id, i.hidden, i.location";
     let rows = transaction.fetch_each(in_scope(&deletion.scope, columns)).await?;
     let found = rows.iter().flatten().map(|row| Ok((InstanceId(row.integer(0)?), row.text(4)?.to_owned())));
@@ -221,23 +237,26 @@ fn place(row: &Row) -> Result<Place> {
     Ok(Place { id: row.integer(0)?, series: row.integer(1)?, study: row.integer(2)?, hidden: row.integer(3)? })
 }
 
-/// Whether rows name any of these objects, hidden ones included.
-async fn any_named(transaction: &mut Transaction, objects: Vec<(InstanceUid, String)>) -> Result<bool> {
-    let (uids, locations): (Vec<String>, BTreeSet<String>) =
-        objects.into_iter().map(|(uid, location)| (uid.to_string(), location)).unzip();
+/// The rows that name any of these objects and that no deletion hides.
+async fn named_rows(transaction: &mut Transaction, objects: &[(InstanceUid, String)]) -> Result<Vec<Place>> {
+    let (uids, locations): (Vec<String>, BTreeSet<&str>) =
+        objects.iter().map(|(uid, location)| (uid.to_string(), location.as_str())).unzip();
     let any = transaction.dialect().any(2);
     // visible and hidden rows have an index each
-    let halves = ["hidden = 0", "hidden <> 0"].map(|half| {
-        let text =
-            format!("select location from instances where partition_id = $1 and sop_instance_uid {any} and {half}");
+    let halves = ["hidden = 0", "hidden <> 0 and hidden = 3"].map(|half| {
+        let text = format!(
+            "select id, series_id, study_id, hidden, location from instances \
+             where partition_id = $1 and sop_instance_uid {any} and {half}"
+        );
         Statement::new(text).with(MAIN_PARTITION).with(uids.clone())
     });
+    let mut named = Vec::new();
     for row in transaction.fetch_each(halves.into()).await?.iter().flatten() {
-        if locations.contains(row.text(0)?) {
-            return Ok(true);
+        if locations.contains(row.text(4)?) {
+            named.push(place(row)?);
         }
     }
-    Ok(false)
+    Ok(named)
 }
 
 async fn is_known(transaction: &mut Transaction, deletion: &Deletion) -> Result<bool> {

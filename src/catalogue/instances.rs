@@ -111,7 +111,7 @@ impl Catalogue {
         let text = "update instances set location = $1 where partition_id = $2 and sop_instance_uid = $3 and hidden = 0 \
                     and location = $4 returning id";
         let statement = Statement::new(text).with(to).with(MAIN_PARTITION).with(key.instance.as_str()).with(from);
-        let left = LeftObject { location: from.to_owned(), bytes: 0, kind: Left::Useless }.note();
+        let left = LeftObject { location: from.to_owned(), bytes: 0, kind: Left::Damaged }.note();
         let database = self.database().clone();
         let relocate = async move {
             let mut transaction = database.begin().await?;

@@ -28,10 +28,12 @@ pub enum Left {
     Needless = 1,
     /// The instance has another content.
     Different = 2,
-    /// It is damaged, or no instance.
+    /// It is no instance.
     Useless = 3,
+    /// It has other bytes than were stored.
+    Damaged = 4,
     /// It could not be read.
-    Unread = 4,
+    Unread = 5,
 }
 
 impl LeftObject {
@@ -51,6 +53,7 @@ impl Left {
             1 => Self::Needless,
             2 => Self::Different,
             3 => Self::Useless,
+            4 => Self::Damaged,
             // nothing is removed for a reason that is not known
             _ => Self::Unread,
         }
@@ -115,7 +118,7 @@ impl Catalogue {
     pub async fn left(&self, all: bool, before: i64, after: &str, most: i64) -> Result<Vec<LeftObject>> {
         let text = "select location, kind, bytes from left_objects where kind <= $1 and left_at <= $2 and location > $3 \
                     order by location limit $4";
-        let most_kind = if all { Left::Useless } else { Left::Needless };
+        let most_kind = if all { Left::Damaged } else { Left::Needless };
         let statement = Statement::new(text).with(most_kind as i64).with(before).with(after).with(most);
         let rows = self.database().read_all(statement).await?;
         let left = rows.iter().map(|row| {

@@ -165,8 +165,9 @@ impl Look {
     fn hidden(&mut self, row: &Row) -> Result<()> {
         let (uid, location) = (row.text(0)?.to_owned(), row.text(3)?);
         if let Some(deletion) = row.optional_integer(4)? {
-            let content = DeletedContent { received_digest: row.bytes(5)?.to_vec(), deleted_at: row.integer(6)? };
-            let gone = Gone { deletion, location: location.to_owned(), content: Some(content) };
+            let (received_digest, location) = (row.bytes(5)?.to_vec(), location.to_owned());
+            let (received_at, deleted_at) = (row.integer(2)?, row.integer(6)?);
+            let gone = Gone { deletion, location, received_digest, received_at, deleted_at };
             self.gone.entry(uid).or_default().push(gone);
         } else {
             let came = Came::new(row.integer(2)?, location);
@@ -251,22 +252,15 @@ struct Kept {
 struct Gone {
     deletion: i64,
     location: String,
-    /// None: it is to be stored by this transaction.
-    content: Option<DeletedContent>,
-}
-
-/// What a deletion hides, and since when.
-struct DeletedContent {
     received_digest: Vec<u8>,
+    received_at: i64,
     deleted_at: i64,
 }
 
 impl Gone {
     /// Whether this is another copy of what was deleted after it came.
     fn takes_along(&self, new: &NewInstance) -> bool {
-        self.content.as_ref().is_some_and(|content| {
-            content.received_digest == new.received_digest && new.received_at <= content.deleted_at
-        })
+        self.received_digest == new.received_digest && new.received_at <= self.deleted_at
     }
 }
 
@@ -363,14 +357,22 @@ impl<'a> Judge<'a> {
     /// the same deletion hides are numbered as they come.
     fn deleted(&mut self, one: &'a Prepared, deletion: &Deletion) -> Result<Inserted> {
         let missing = || Error::internal("an upsert returned less than it was given");
+        let deleted_at = deletion.at;
         let deletion = *self.look.deletions.get(&deletion.id).ok_or_else(missing)?;
         let (key, location) = (&one.new.entry.key, &one.new.location);
         let gone = self.look.gone.entry(key.instance.to_string()).or_default();
-        if gone.iter().any(|gone| gone.location == *location) {
+        // a copy that was left over is no version of its own; of versions with the same content the later ones came later
+        let copies = |gone: &Gone| {
+            gone.deletion == deletion
+                && gone.received_digest == one.new.received_digest
+                && gone.received_at >= one.new.received_at
+        };
+        if gone.iter().any(|gone| gone.location == *location || copies(gone)) {
             return Ok(Inserted::Identical);
         }
         let version = 1 + count(gone.iter().filter(|gone| gone.deletion == deletion).count());
-        gone.push(Gone { deletion, location: location.clone(), content: None });
+        let (received_digest, received_at) = (one.new.received_digest.to_vec(), one.new.received_at);
+        gone.push(Gone { deletion, location: location.clone(), received_digest, received_at, deleted_at });
         self.arrives(Arrival { one, version, deletion: Some(deletion) });
         Ok(Inserted::New(Patient::Same))
     }

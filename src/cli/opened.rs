@@ -3,6 +3,7 @@
 use futures_util::StreamExt as _;
 
 use super::{Outcome, Places, runtime};
+use crate::app;
 use crate::archive::shared_settings;
 use crate::catalogue::Catalogue;
 use crate::config::{Config, DatabaseUrl, Loaded, StorageUrl};
@@ -59,6 +60,15 @@ impl Opened {
                 Index::Made => expect_objects(config).await?,
             }
         }
+        if let StorageUrl::Folder(path) = config.storage_url()
+            && !path.is_dir()
+        {
+            return Err(Error::configuration(format!(
+                "there is no folder of objects at `{}`; mount the volume that is missing, or name the right place with \
+                 `--storage-url` or `--data-dir`",
+                path.display()
+            )));
+        }
         let (url, storage_url) = (config.database_url(), config.storage_url());
         let catalogue = match index {
             Index::Read => Catalogue::open_to_read(&url, &config.database).await?,
@@ -74,6 +84,14 @@ impl Opened {
             Err(error) => Err(error),
         };
         let agreed = match store {
+            Ok(store) => match index {
+                Index::Read => Ok(()),
+                Index::Existing | Index::Made => app::expect_objects(&catalogue, &store, config).await,
+            }
+            .map(|()| store),
+            Err(error) => Err(error),
+        };
+        let agreed = match agreed {
             Ok(store) => agree(&store, loaded).await.map(|config| (store, config)),
             Err(error) => Err(error),
         };

@@ -1,6 +1,7 @@
 //! `isocenter reindex`: makes a lost index anew from the objects.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use indicatif::{DecimalBytes, HumanCount};
 use serde_json::{Map, Value, json};
@@ -9,13 +10,15 @@ use super::opened::{Index, Opened, over_archive};
 use super::watch::{Listing, Watch, many};
 use super::{Outcome, Places};
 use crate::archive::reindex::{Fate, Reindex, Reindexed};
+use crate::catalogue::Deletion;
 use crate::error::Result;
 
 /// Make a lost index anew from the objects alone.
 ///
 /// Every object that no row names is read, compared with its digest, and gets its rows; instances that have rows are passed over.
 /// So a run that was cut off is continued by the next one, and an index that is older than the objects is brought up to date.
-/// What was deleted stays deleted, but for what an index older than the delete has rows of; the report names it. Without an index one is made.
+/// What was deleted is deleted, and what was taken back is there, also if the index is older than that; the report names it then. A
+/// delete that was cut off comes about. Without an index one is made.
 /// Servers may run meanwhile; they find what is indexed already. Sweeps wait: servers skip theirs.
 ///
 /// What lies under a lease that is held is left alone, as a process may be about to make its row, and told of. An index that was
@@ -70,8 +73,9 @@ async fn reindex(opened: &Opened, args: &ReindexArgs) -> Result<Outcome> {
             listing.watch.show(report.objects, report.bytes);
         })
         .await;
-    if let Ok(undone) = &ran {
-        report.undone = undone.iter().map(|deletion| deletion.scope.uid().to_owned()).collect();
+    if let Ok(agreed) = &ran {
+        let uids = |deletions: &[Deletion]| deletions.iter().map(|one| one.scope.uid().to_owned()).collect();
+        (report.deleted, report.restored) = (uids(&agreed.deleted), uids(&agreed.restored));
     }
     listing.end(&report.to_text(ran.is_ok()), &report.to_json(ran.is_ok()));
     ran?;
@@ -124,8 +128,10 @@ struct Report {
     objects: u64,
     bytes: u64,
     without_receipt: u64,
-    /// What was deleted and can be seen.
-    undone: Vec<String>,
+    /// What had been deleted, and rows were there.
+    deleted: Vec<String>,
+    /// What had been taken back, and was hidden.
+    restored: Vec<String>,
     /// By name in JSON: text and count.
     fates: BTreeMap<&'static str, (&'static str, u64)>,
 }
@@ -152,17 +158,18 @@ impl Report {
             count => format!("; of {} nothing tells the digest", many(count, "object", "objects")),
         };
         let rest = if complete { "" } else { "; it did not come to its end, run it again" };
-        let undone = match &self.undone[..] {
-            [] => String::new(),
-            uids => format!(
-                "; {} of which the index knows nothing hide nothing, as it has rows of the instances (the index is older, or they \
-                 were cut off): {}",
-                many(uids.len() as u64, "delete", "deletes"),
-                uids.join(", ")
-            ),
-        };
+        let mut agreed = String::new();
+        for (uids, what) in [(&self.deleted, "deleted"), (&self.restored, "taken back")] {
+            if !uids.is_empty() {
+                let _ = write!(
+                    agreed,
+                    "; {what}, as the objects tell, and not in the index until now: {}",
+                    uids.join(", ")
+                );
+            }
+        }
         format!(
-            "{}, {}{fates}{unproven}{undone}{rest}",
+            "{}, {}{fates}{unproven}{agreed}{rest}",
             many(self.objects, "object", "objects"),
             DecimalBytes(self.bytes)
         )
@@ -176,7 +183,8 @@ impl Report {
             fields.insert((*name).to_owned(), json!(count));
         }
         fields.insert("without_receipt".to_owned(), json!(self.without_receipt));
-        fields.insert("deletes_undone".to_owned(), json!(self.undone));
+        fields.insert("deletes_done".to_owned(), json!(self.deleted));
+        fields.insert("deletes_taken_back".to_owned(), json!(self.restored));
         fields.insert("complete".to_owned(), json!(complete));
         fields
     }
