@@ -316,7 +316,10 @@ async fn rules_change_attributes_and_keep_what_they_were(mut server: TestServer)
     server
         .restart_with(&[("ISOCENTER_STORE_COERCION", "[{ attribute = 'PatientID', action = 'set', value = 'ö' }]")])
         .await;
-    assert_eq!(told(&server.store(&[greek]).await), (409, vec![], vec![0xC000]));
+    let refused = server.store(&[greek]).await;
+    assert_eq!(told(&refused), (409, vec![], vec![0xC000]));
+    let failed = &refused.json()["00081198"]["Value"][0];
+    assert!(failed["00081155"]["Value"][0].as_str().is_some_and(|uid| uid.starts_with("1.2.")), "{failed}");
     is_clean(&server).await;
     // the same UIDs under the same digests, from the objects alone
     server.lose_index().await;

@@ -449,7 +449,9 @@ impl Reception {
 
     /// A refusal that carries as much identity as has been read.
     fn known(&self) -> Refusal {
-        let (sop_class, sop_instance) = match (self.header.identity(), self.header.front()) {
+        // what a coercer refuses has not come to the header
+        let front = self.header.front().or_else(|| self.coercion.as_ref()?.0.front());
+        let (sop_class, sop_instance) = match (self.header.identity(), front) {
             (Some(identity), _) => (Some(identity.sop_class.to_string()), Some(identity.key.instance.to_string())),
             (None, Some(front)) => (uid(front.meta.sop_class.as_deref()), uid(front.meta.sop_instance.as_deref())),
             (None, None) => (None, None),

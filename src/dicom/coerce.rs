@@ -15,7 +15,7 @@ use crate::dicom::events::{ElementHeader, Limits, ParseError, Sink};
 use crate::dicom::held::Held;
 use crate::dicom::permitted;
 use crate::dicom::recast::{ORIGINAL_ATTRIBUTES, Recast, Replacement, original_attributes_item};
-use crate::dicom::stream::Stream;
+use crate::dicom::stream::{Front, Stream};
 use crate::dicom::text::CharacterSet;
 use crate::dicom::transfer_syntax::{self, Encoding};
 use crate::dicom::uid::{InstanceUid, SopClassUid};
@@ -192,6 +192,12 @@ impl Coercer {
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.held.len()
+    }
+
+    /// What stands before the data set, once it has come.
+    #[must_use]
+    pub fn front(&self) -> Option<&Front> {
+        self.stream.front()
     }
 
     /// Whether a little of the stream may be much of its data set: it is deflated, or that is not known yet.
