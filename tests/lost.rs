@@ -15,6 +15,7 @@ on_both_stacks!(
     a_lost_object_is_told_of_before_the_answer_begins,
     an_answer_whose_later_parts_are_lost_is_cut_after_the_first,
     a_store_that_is_away_is_unavailable_to_every_retrieval,
+    what_is_damaged_and_cannot_be_rewritten_is_told_of,
 );
 
 const SERIES: &str = "/studies/1.2/series/1.2.3";
@@ -123,6 +124,19 @@ async fn a_lost_object_is_told_of_before_the_answer_begins(server: TestServer) {
             }
         }
         assert!(server.log().contains("object missing"), "the log has the cause");
+    }
+}
+
+async fn what_is_damaged_and_cannot_be_rewritten_is_told_of(server: TestServer) {
+    assert_eq!(server.store(&[ct(1).part10(Syntax::Implicit)]).await.status, 200);
+    let storage = server.storage().await;
+    let key = StorageKey::from_index(server.keys().await.remove(0));
+    let size = storage.exists(&key).await.unwrap().unwrap();
+    storage.remove(&key).await.unwrap();
+    let damaged = vec![0xA5; usize::try_from(size).unwrap()];
+    storage.put(&key, damaged.into()).await.unwrap().keep();
+    for (accept, path) in [("application/dicom", path(1)), ("*/*", SERIES.to_owned())] {
+        tells_of_the_loss(&path, &answer(&server, &path, accept).await.unwrap(), "1.2.3.1");
     }
 }
 

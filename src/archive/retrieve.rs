@@ -12,6 +12,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use crate::archive::begun::{begun, of_instance};
 use crate::archive::delete;
 use crate::archive::object_reader::ObjectReader;
+use crate::archive::reread::{Found, Whole, is_whole};
 use crate::archive::rewritten::{Rewriter, rewritten};
 use crate::catalogue::{Catalogue, InstanceMetadata, InstanceRow};
 use crate::dicom::bulk::{self, BulkPath, BulkValue};
@@ -21,7 +22,7 @@ use crate::dicom::frames::{self, FrameBlock, FrameExtent, FrameShape, Located};
 use crate::dicom::header::Extent;
 use crate::dicom::transfer_syntax::{self, TransferSyntaxChoice};
 use crate::dicom::uid::{InstanceKey, InstanceUid, Scope, TransferSyntaxUid};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::keys::StorageKey;
 use crate::store::{ByteStream, ObjectStorage};
 
@@ -169,8 +170,24 @@ impl Retrieve {
             None => (Some(row.size), stored),
             Some(rewriter) => (None, rewritten(stored, rewriter)),
         };
-        let body = Body { length, bytes: begun(instance, bytes).await? };
-        Ok(Some(OpenInstance { transfer_syntax, body }))
+        let bytes = match begun(instance, bytes).await {
+            Err(error) if error.kind() == ErrorKind::Internal => {
+                return Err(self.why_not_rewritten(row, error).await?);
+            }
+            begun => begun?,
+        };
+        Ok(Some(OpenInstance { transfer_syntax, body: Body { length, bytes } }))
+    }
+
+    /// What cannot be read as a data set may be damaged: that is found out here, where it costs nobody else anything.
+    async fn why_not_rewritten(&self, row: &InstanceRow, error: Error) -> Result<Error> {
+        let whole = Whole { size: row.size, digest: row.digest };
+        Ok(match is_whole(&self.store, &location(row), whole).await? {
+            Found::Whole => error,
+            Found::Damaged | Found::Nothing => {
+                of_instance(&row.key.instance, Error::lost("it has other bytes than were stored").caused_by(error))
+            }
+        })
     }
 
     /// Whether the instance has frames that can be addressed.

@@ -122,7 +122,7 @@ async fn sweep_under(
     // asked after the own lease was taken: `reindex` asks in the same order, so that one of the two gives way
     if !options.dry_run && catalogue.under_way(Work::Reindex).await? {
         return Err(Error::unavailable(
-            "the index is being made anew by `isocenter reindex`; sweep when it has ended; if it was killed, its lease runs out within an hour",
+            "the index is being made anew by `isocenter reindex`; sweep when it has ended; if it was killed, its lease runs out within some minutes",
             "what has no row may get one",
         ));
     }
