@@ -60,15 +60,6 @@ impl Opened {
                 Index::Made => expect_objects(config).await?,
             }
         }
-        if let StorageUrl::Folder(path) = config.storage_url()
-            && !path.is_dir()
-        {
-            return Err(Error::configuration(format!(
-                "there is no folder of objects at `{}`; mount the volume that is missing, or name the right place with \
-                 `--storage-url` or `--data-dir`",
-                path.display()
-            )));
-        }
         let (url, storage_url) = (config.database_url(), config.storage_url());
         let catalogue = match index {
             Index::Read => Catalogue::open_to_read(&url, &config.database).await?,
@@ -78,7 +69,7 @@ impl Opened {
             Index::Existing | Index::Read => catalogue.expect_current().await,
             Index::Made => make(&catalogue, config).await,
         };
-        let store = match current {
+        let store = match current.and_then(|()| expect_folder(config)) {
             Ok(()) if index == Index::Read => ObjectStorage::open_to_read(&storage_url, &config.storage).await,
             Ok(()) => ObjectStorage::open(&storage_url, &config.storage).await,
             Err(error) => Err(error),
@@ -119,6 +110,18 @@ async fn agree(store: &ObjectStorage, mut loaded: Loaded) -> Result<Config> {
         }
     }
     Ok(loaded.config)
+}
+
+/// Refuses a folder of objects that is not there, before one is made in its place.
+fn expect_folder(config: &Config) -> Result<()> {
+    match config.storage_url() {
+        StorageUrl::Folder(path) if !path.is_dir() => Err(Error::configuration(format!(
+            "there is no folder of objects at `{}`; mount the volume that is missing, or name the right place with `--storage-url` \
+             or `--data-dir`",
+            path.display()
+        ))),
+        StorageUrl::Folder(_) | StorageUrl::S3 { .. } => Ok(()),
+    }
 }
 
 /// Brings an index up to date, or makes one where there are objects.
