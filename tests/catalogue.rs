@@ -435,7 +435,8 @@ async fn what_a_deletion_hid_gets_a_row_that_is_never_seen_and_stands_in_no_way(
         gone.entry.series.modality = Some("PT".into());
         let frames = StoredFrames { head: vec![7], blocks: vec![vec![0], vec![content]] };
         let location = format!("gone/{instance}/{content}.dcm");
-        NewInstance { location, frames, deletion: Some(Arc::clone(&by)), ..gone }
+        let received_digest = [content; 32];
+        NewInstance { location, frames, received_digest, deletion: Some(Arc::clone(&by)), ..gone }
     };
     // alone in its study
     assert_eq!(store(&catalogue, vec![gone(1, 1), gone(2, 1)]).await.unwrap(), [NEW; 2]);

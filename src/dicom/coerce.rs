@@ -189,26 +189,22 @@ impl Coercer {
     }
 
     /// Bytes of memory that are held.
-    #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.held.len()
     }
 
     /// What stands before the data set, once it has come.
-    #[must_use]
     pub fn front(&self) -> Option<&Front> {
         self.stream.front()
     }
 
     /// Whether a little of the stream may be much of its data set: it is deflated, or that is not known yet.
-    #[must_use]
     pub fn may_inflate(&self) -> bool {
         let Some(front) = self.stream.front() else { return true };
         front.meta.transfer_syntax.as_ref().is_some_and(|syntax| Encoding::of(syntax).deflated)
     }
 
     /// The attributes that were changed, as the rules name them.
-    #[must_use]
     pub fn changed(&self) -> &[String] {
         &self.changed
     }

@@ -100,9 +100,7 @@ impl Pieces {
             if !self.tail.is_empty() {
                 self.whole.push(self.tail.split().freeze());
             }
-            // a copy, so that whoever received the piece has its buffer back: one that is shared cannot be used again, and the
-            // HTTP library would make another and copy it again and again as that grows
-            self.whole.push(Bytes::copy_from_slice(&piece));
+            self.whole.push(piece);
         }
     }
 
