@@ -77,7 +77,7 @@ def run(options, target, load, stack, phase, connections):
         port = free_port()
         command = [target / "release/isocenter", "serve", "--listen", f"127.0.0.1:{port}", "--data-dir", work / "data"]
         with open(work / "server.log", "wb") as log:
-            server = subprocess.Popen([*command, "--database-url", postgres.url, *storage], env={**os.environ, **variables}, stderr=log)
+            server = subprocess.Popen([*command, "--database-url", postgres.url, *storage], env={**os.environ, **variables}, stdout=log, stderr=log)
         try:
             ready(f"http://127.0.0.1:{port}/health/ready")
             pids = {"isocenter": server.pid, "postgres": postgres.process.pid, **({"s3": s3.pid} if s3 else {})}
