@@ -13,7 +13,7 @@ use crate::dicom::compose::lexer::Lexer;
 use crate::dicom::compose::model::{
     Dataset, Element, Known, Limits, Meter, Value, is_left_out, is_no_attribute, tag_of,
 };
-use crate::dicom::compose::value::{Values, inline_binary};
+use crate::dicom::compose::value::{Values, inline_binary, may_be_sequence};
 use crate::dicom::vr;
 
 /// Where the instances of a text lie: the elements of one array, or one object that stands alone.
@@ -146,7 +146,7 @@ impl Reader<'_> {
             members.value = Some(self.value(&mut later, inline, tag, vr, depth)?);
         }
         let value = members.value.unwrap_or_else(|| empty(vr));
-        if (vr == VR::SQ) != matches!(value, Value::Items(_)) {
+        if (vr == VR::SQ) != matches!(value, Value::Items(_)) || vr == VR::SQ && !may_be_sequence(tag) {
             return Err(ComposeError::attribute(tag, vr, Fault::Type));
         }
         Ok(Element { vr, value })

@@ -105,6 +105,7 @@ fn what_cannot_be_written_is_refused_with_its_tag_and_never_its_value() {
             r#"{"7FE00010":{"vr":"OW","InlineBinary":"","BulkDataURI":""}}"#,
             "`7FE00010`: has more than one form of value",
         ),
+        (r#"{"7FE00010":{"vr":"SQ","Value":[{}]}}"#, "`7FE00010` SQ: a value is of the wrong type"),
         (r#"{"00081140":{"vr":"SQ","BulkDataURI":"x"}}"#, "`00081140` SQ: a value is of the wrong type"),
         (r#"{"00081140":{"vr":"SQ","Value":["x"]}}"#, "`00081140` SQ: a value is of the wrong type"),
         (r#"{"FFFEE000":{"vr":"OB"}}"#, "`FFFEE000`: is no attribute of a data set"),

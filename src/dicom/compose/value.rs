@@ -8,7 +8,7 @@ use dicom_core::{Tag, VR};
 
 use crate::dicom::compose::error::Fault;
 use crate::dicom::compose::model::tag_of;
-use crate::dicom::vr;
+use crate::dicom::vr::{self, PIXEL_DATA};
 
 /// Longest value of a DS (PS3.5 6.2).
 const LONGEST_DECIMAL: usize = 16;
@@ -146,6 +146,11 @@ impl Values {
         }
         Ok(())
     }
+}
+
+/// Pixel Data of undefined length are read as fragments whatever their VR says (PS3.5 A.4), so they are never a sequence.
+pub(super) fn may_be_sequence(tag: Tag) -> bool {
+    tag != PIXEL_DATA
 }
 
 /// The bytes of InlineBinary; blanks in it, as XML may have them, say nothing.

@@ -15,7 +15,7 @@ use crate::dicom::compose::model::{
     Dataset, Element, Known, Limits, Meter, Value, is_left_out, is_no_attribute, tag_of,
 };
 use crate::dicom::compose::private::{Attribute, with_blocks};
-use crate::dicom::compose::value::{Values, inline_binary};
+use crate::dicom::compose::value::{Values, inline_binary, may_be_sequence};
 
 /// Attributes of one element of XML; the model has four at most.
 const MOST_ATTRIBUTES: usize = 16;
@@ -188,6 +188,9 @@ impl<'a> Reader<'a, '_> {
                 None => vr_of(tag, ""),
             };
             let vr = vr.ok_or_else(|| ComposeError::attribute(tag, None, Fault::NoVr))?;
+            if vr == VR::SQ && !may_be_sequence(tag) {
+                return Err(ComposeError::attribute(tag, vr, Fault::Type));
+            }
             let value = self.value(tag, vr, depth)?;
             if !is_left_out(tag) {
                 self.meter.element(&value)?;
