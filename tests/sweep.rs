@@ -28,6 +28,7 @@ on_both_stacks!(
     a_server_does_not_start_with_the_index_of_another_archive,
     a_copy_stays_while_the_object_beside_which_it_was_left_is_not_whole,
     what_reindex_could_not_read_is_never_removed,
+    what_was_found_damaged_and_is_whole_again_stays,
     what_was_deleted_is_not_erased_where_no_object_tells_of_the_delete,
     commands_go_by_the_settings_of_the_servers_unless_they_have_their_own,
     the_object_of_a_hidden_row_stays,
@@ -309,6 +310,26 @@ async fn what_reindex_could_not_read_is_never_removed(server: TestServer) {
         assert_eq!(sweep(&server, flags).await, NOTHING);
     }
     assert_eq!(server.keys().await.len(), 2);
+}
+
+async fn what_was_found_damaged_and_is_whole_again_stays(mut server: TestServer) {
+    assert_eq!(server.store(&[ct(1, 100), ct(2, 100)]).await.status, 200);
+    let storage = server.storage().await;
+    let key = StorageKey::from_index(server.keys().await.remove(0));
+    let whole = take(&storage, &key).await;
+    // cut, with the receipt of what was stored
+    give_back(&storage, &key, (whole.0[..300].to_vec(), whole.1)).await;
+    server.lose_index().await;
+    let (status, found) = report(&server.run(&["reindex", "--json"]).await);
+    assert_eq!((status, &found["damaged"]), (1, &json!(1)), "{found}");
+    // put back from elsewhere
+    storage.remove(&key).await.unwrap();
+    give_back(&storage, &key, whole).await;
+    assert_eq!(sweep(&server, &["--full"]).await, NOTHING);
+    assert_eq!(report(&server.run(&["reindex", "--json"]).await).1["indexed"], json!(1));
+    server.restart().await;
+    read_back(&server, 1, &ct(1, 100)).await;
+    assert_eq!(is_clean(&server).await, 2);
 }
 
 async fn what_was_deleted_is_not_erased_where_no_object_tells_of_the_delete(server: TestServer) {

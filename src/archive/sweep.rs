@@ -367,7 +367,7 @@ impl Sweep<'_> {
                     Account::Left | Account::Unknown => {
                         tracing::warn!(
                             key = one.key.as_str(),
-                            "the object beside which this one was left is not whole"
+                            "an object that `isocenter reindex` left may be needed now: run it again"
                         );
                     }
                 }
@@ -390,9 +390,10 @@ impl Sweep<'_> {
         match kinds.get(one.key.as_str()) {
             Some(Left::Useless) => return Ok(true),
             Some(Left::Damaged) => {
-                // its bytes may have been put back from elsewhere
+                // its bytes may have been put back from elsewhere, with another size than was found
                 let Some(receipt) = self.store.receipt(&one.key).await? else { return Ok(true) };
-                let whole = Whole { size: one.bytes, digest: receipt.digest };
+                let Some(size) = self.store.exists(&one.key).await? else { return Ok(true) };
+                let whole = Whole { size, digest: receipt.digest };
                 return Ok(is_whole(self.store, &one.key, whole).await? != Found::Whole);
             }
             Some(Left::Needless | Left::Different) => {}

@@ -60,39 +60,38 @@ impl Opened {
                 Index::Made => expect_objects(config).await?,
             }
         }
-        let (url, storage_url) = (config.database_url(), config.storage_url());
+        let url = config.database_url();
         let catalogue = match index {
             Index::Read => Catalogue::open_to_read(&url, &config.database).await?,
             Index::Existing | Index::Made => Catalogue::open(&url, &config.database).await?,
         };
-        let current = match index {
-            Index::Existing | Index::Read => catalogue.expect_current().await,
-            Index::Made => make(&catalogue, config).await,
-        };
-        let store = match current.and_then(|()| expect_folder(config)) {
-            Ok(()) if index == Index::Read => ObjectStorage::open_to_read(&storage_url, &config.storage).await,
-            Ok(()) => ObjectStorage::open(&storage_url, &config.storage).await,
-            Err(error) => Err(error),
-        };
-        let agreed = match store {
-            Ok(store) => match index {
-                Index::Read => Ok(()),
-                Index::Existing | Index::Made => app::expect_objects(&catalogue, &store, config).await,
-            }
-            .map(|()| store),
-            Err(error) => Err(error),
-        };
-        let agreed = match agreed {
-            Ok(store) => agree(&store, loaded).await.map(|config| (store, config)),
-            Err(error) => Err(error),
-        };
-        match agreed {
+        match Self::open_beside(&catalogue, loaded, index).await {
             Ok((store, config)) => Ok(Self { catalogue, store, config }),
             Err(error) => {
                 catalogue.close().await;
                 Err(error)
             }
         }
+    }
+
+    /// The objects, and the settings to work by.
+    async fn open_beside(catalogue: &Catalogue, loaded: Loaded, index: Index) -> Result<(ObjectStorage, Config)> {
+        let config = &loaded.config;
+        match index {
+            Index::Existing | Index::Read => catalogue.expect_current().await?,
+            Index::Made => make(catalogue, config).await?,
+        }
+        expect_folder(config)?;
+        let store = match index {
+            Index::Read => ObjectStorage::open_to_read(&config.storage_url(), &config.storage).await?,
+            Index::Existing | Index::Made => {
+                let store = ObjectStorage::open(&config.storage_url(), &config.storage).await?;
+                app::expect_objects(catalogue, &store, config).await?;
+                store
+            }
+        };
+        let config = agree(&store, loaded).await?;
+        Ok((store, config))
     }
 
     async fn close(self) {

@@ -52,27 +52,36 @@ impl StorageKey {
     /// What tells of a deletion when the index is lost: `deletions/{id}.json`.
     #[must_use]
     pub fn deletion(id: Uuid) -> Self {
-        Self(format!("deletions/{}.json", id.simple()))
+        Self::json("deletions", id)
     }
 
     /// The deletion that [`Self::deletion`] made this key of, if it did.
     #[must_use]
     pub fn deletion_id(&self) -> Option<Uuid> {
-        let id = Uuid::try_parse(self.0.strip_prefix("deletions/")?.strip_suffix(".json")?).ok()?;
-        (Self::deletion(id) == *self).then_some(id)
+        self.json_id("deletions")
     }
 
     /// What the servers of the archive are set to: `settings/{id}.json`; of several the last one counts.
     #[must_use]
     pub fn settings(id: Uuid) -> Self {
-        Self(format!("settings/{}.json", id.simple()))
+        Self::json("settings", id)
     }
 
     /// The id of which [`Self::settings`] made this key, if it did.
     #[must_use]
     pub fn settings_id(&self) -> Option<Uuid> {
-        let id = Uuid::try_parse(self.0.strip_prefix("settings/")?.strip_suffix(".json")?).ok()?;
-        (Self::settings(id) == *self).then_some(id)
+        self.json_id("settings")
+    }
+
+    fn json(folder: &str, id: Uuid) -> Self {
+        Self(format!("{folder}/{}.json", id.simple()))
+    }
+
+    fn json_id(&self, folder: &str) -> Option<Uuid> {
+        let name = self.0.strip_prefix(folder)?.strip_prefix('/')?.strip_suffix(".json")?;
+        let id = Uuid::try_parse(name).ok()?;
+        // there are other ways to write an id
+        (Self::json(folder, id) == *self).then_some(id)
     }
 
     /// An object that is written, read and removed to see that the store works: `probe/{id}/probe`.
