@@ -177,6 +177,12 @@ impl App {
 
 /// Index and objects that are not of the same archive are worse than none: what is stored would be lost with either.
 async fn belong_together(catalogue: &Catalogue, store: &ObjectStorage, config: &Config) -> Result<()> {
+    expect_kinship(catalogue, store, config).await?;
+    expect_objects(catalogue, store, config).await
+}
+
+/// Refuses an index that knows none of the objects.
+pub(crate) async fn expect_kinship(catalogue: &Catalogue, store: &ObjectStorage, config: &Config) -> Result<()> {
     let objects = first_objects(store).await?;
     // asked after the objects were listed, and in this order: another server may be storing the first instances
     let known =
@@ -188,7 +194,7 @@ async fn belong_together(catalogue: &Catalogue, store: &ObjectStorage, config: &
             config.storage_url()
         )));
     }
-    expect_objects(catalogue, store, config).await
+    Ok(())
 }
 
 /// Refuses an index with instances beside a store without objects: what is not mounted must not be taken for lost or removed.

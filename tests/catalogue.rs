@@ -118,6 +118,7 @@ fn new(study: u32, series: u32, instance: u32) -> NewInstance {
         digest: [1; 32],
         received_digest: [2; 32],
         received_at: 1_700_000_000_000,
+        has_receipt: true,
         source: "test".into(),
         file_name: None,
         metadata: metadata.into_bytes(),

@@ -12,6 +12,7 @@ mod cli;
 mod corpus;
 mod corpus_read;
 mod delete;
+mod deletions;
 mod durability;
 mod failure;
 mod frames;

@@ -34,9 +34,9 @@ on_both_stacks!(
     a_copy_of_what_was_deleted_stays_deleted,
 );
 
-const ANY: &str = "application/dicom; transfer-syntax=*";
+pub const ANY: &str = "application/dicom; transfer-syntax=*";
 
-fn ct(study: u32, series: u32, instance: u32) -> Elements {
+pub fn ct(study: u32, series: u32, instance: u32) -> Elements {
     let study = format!("1.2.{study}");
     let series = format!("{study}.{series}");
     let pixels = Pixels::Bytes(vec![u8::try_from(instance).unwrap(); 2048]);
@@ -93,12 +93,12 @@ fn assert_same(now: &[Vec<u8>], before: &[Vec<u8>]) {
 }
 
 /// Runs it: the exit status and the report.
-async fn reindex(server: &TestServer) -> (i32, Value) {
+pub async fn reindex(server: &TestServer) -> (i32, Value) {
     report(&server.run(&["reindex", "--json"]).await)
 }
 
 /// Loses the index and starts the server beside the objects, which it would refuse if they were there already.
-async fn start_without_index(server: &mut TestServer) {
+pub async fn start_without_index(server: &mut TestServer) {
     server.lose_index().await;
     let storage = server.storage().await;
     let keys: Vec<StorageKey> = server.keys().await.into_iter().map(StorageKey::from_index).collect();
@@ -161,7 +161,7 @@ async fn what_was_deleted_stays_deleted_and_can_still_be_taken_back(mut server: 
 }
 
 /// Writes what tells of a deletion of a series long ago, as a delete does before it changes any row.
-async fn tell_of_a_deletion(server: &TestServer, study: &str, series: &str) {
+pub async fn tell_of_a_deletion(server: &TestServer, study: &str, series: &str, id: uuid::Uuid) {
     let keys: Vec<String> = server.keys().await;
     let prefix = format!("studies/{study}/{series}/");
     let objects: Vec<&String> = keys.iter().filter(|key| key.starts_with(&prefix)).collect();
@@ -169,7 +169,7 @@ async fn tell_of_a_deletion(server: &TestServer, study: &str, series: &str) {
     let told = serde_json::json!({
         "study": study, "series": series, "at": 0, "who": "http 192.0.2.1", "reason": "", "objects": objects,
     });
-    let key = StorageKey::deletion(uuid::Uuid::now_v7());
+    let key = StorageKey::deletion(id);
     put(&server.storage().await, &key, told.to_string().into_bytes()).await;
 }
 
@@ -177,7 +177,7 @@ async fn a_delete_that_was_cut_off_comes_about_and_can_be_taken_back(mut server:
     assert_eq!(server.store(&files()).await.status, 200);
     // rows that came by storing and rows that came by a reindex, which is followed by another
     for times in 0..2 {
-        tell_of_a_deletion(&server, "1.2.1", "1.2.1.1").await;
+        tell_of_a_deletion(&server, "1.2.1", "1.2.1.1", uuid::Uuid::now_v7()).await;
         for again in [false, true] {
             let (status, found) = reindex(&server).await;
             let told: Value = if again { serde_json::json!([]) } else { serde_json::json!(["1.2.1.1"]) };
@@ -274,7 +274,7 @@ async fn neither_sweep_nor_reindex_works_beside_objects_that_are_away(server: Te
 
 async fn what_was_deleted_long_ago_can_still_be_taken_back(mut server: TestServer) {
     assert_eq!(server.store(&files()).await.status, 200);
-    tell_of_a_deletion(&server, "1.2.2", "1.2.2.1").await;
+    tell_of_a_deletion(&server, "1.2.2", "1.2.2.1", uuid::Uuid::now_v7()).await;
     server.lose_index().await;
     let (status, found) = reindex(&server).await;
     assert_eq!((status, &found["indexed"], &found["deleted"]), (0, &18.into(), &6.into()), "{found}");
@@ -290,7 +290,7 @@ async fn what_was_deleted_long_ago_can_still_be_taken_back(mut server: TestServe
 
 async fn a_delete_that_an_older_index_does_not_know_hides_what_has_rows_and_what_has_none(server: TestServer) {
     assert_eq!(server.store(&files()).await.status, 200);
-    tell_of_a_deletion(&server, "1.2.2", "1.2.2.1").await;
+    tell_of_a_deletion(&server, "1.2.2", "1.2.2.1", uuid::Uuid::now_v7()).await;
     let mut index = server.index().await;
     for text in [
         "delete from instances where sop_instance_uid in ('1.2.2.1.1', '1.2.2.1.2')",
@@ -616,7 +616,7 @@ fn elsewhere(key: &str, lease: uuid::Uuid) -> StorageKey {
 }
 
 /// Sweeps: the exit status and how many objects were removed.
-async fn sweep(server: &TestServer, flags: &[&str]) -> (i32, u64) {
+pub async fn sweep(server: &TestServer, flags: &[&str]) -> (i32, u64) {
     let (status, swept) = report(&server.run(&[&["sweep", "--json"], flags].concat()).await);
     (status, swept["removed"].as_u64().unwrap())
 }

@@ -16,6 +16,7 @@ use crate::support::server::{BackEnds, TestServer, on_both_stacks};
 
 on_both_stacks!(
     a_clean_archive_verifies_clean,
+    an_index_that_knows_none_of_the_objects_is_not_called_clean,
     every_kind_of_damage_is_found_and_named,
     only_the_study_that_was_asked_for_is_verified,
     instances_that_come_meanwhile_are_no_finding,
@@ -78,6 +79,18 @@ pub async fn put(storage: &ObjectStorage, key: &StorageKey, content: Vec<u8>) {
     let receipt = Receipt { received_at: 0, received_digest: [0; 32], digest: [0; 32] };
     let staged = upload.finish(receipt).await.unwrap();
     storage.make_durable(vec![staged]).await.unwrap().into_iter().for_each(Stored::keep);
+}
+
+async fn an_index_that_knows_none_of_the_objects_is_not_called_clean(server: TestServer) {
+    assert_eq!(server.store(&[ct(1, 1)]).await.status, 200);
+    is_clean(&server).await;
+    let mut index = server.index().await;
+    for table in ["frame_blocks", "instances", "series", "metadata_dictionaries", "studies", "leases"] {
+        index.execute(&format!("delete from {table}")).await;
+    }
+    let output = server.run(&["verify"]).await;
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && error.contains("isocenter reindex"), "{error}");
 }
 
 async fn a_clean_archive_verifies_clean(server: TestServer) {

@@ -1,14 +1,17 @@
 //! Deleting and taking back: what is deleted is hidden at once and erased later ([`crate::archive::erase`]).
 //!
 //! Before the rows change, an object tells of the deletion (`deletions/{id}.json`) with the keys of all objects that it hides, so
-//! that an index that is rebuilt from the objects does not bring back what was deleted. When a deletion is taken back, another
-//! object tells of what stays deleted, and the first one goes after the rows have changed.
+//! that an index that is rebuilt from the objects does not bring back what was deleted. It hides those and no others: no clock
+//! and no UID tells what was stored again since. Before a deletion is taken back, another object tells of what stays deleted, and
+//! the first one goes.
 //!
-//! So where there is such an object its deletion was asked for, and where there is none it was taken back: `reindex` makes an index
-//! that is older agree. A deletion that was cut off between object and rows comes about then, unless a sweep removed the object
-//! before.
+//! So where there is such an object its deletion was asked for, and where there is none it was to be taken back: `reindex` makes an
+//! index that does not say so agree, because it is older or because the process was killed in between.
+
+use std::collections::{BTreeSet, HashSet};
 
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -23,18 +26,50 @@ use crate::store::keys::StorageKey;
 const LOOKS: u32 = 16;
 /// Characters of who and why that are kept.
 const MOST_TEXT: usize = 1024;
+/// Largest object of a deletion: the keys of millions of objects.
+const MOST_TOLD: u64 = 1 << 30;
+/// Deletions about which the index is asked at once.
+const BATCH: usize = 500;
 
 /// Hides a study, a series or an instance; how many instances.
 ///
 /// # Errors
 /// Not found, gone already, or index or store is unavailable.
 pub async fn delete(catalogue: &Catalogue, store: &ObjectStorage, scope: &Scope, who: &str, why: &str) -> Result<u64> {
+    let mut changed = Vec::new();
+    let hidden = hide(catalogue, store, scope, [who, why], &mut changed).await;
+    // only now: `reindex` may have done in the meantime what one of these tells of
+    let known = if changed.is_empty() { Ok(HashSet::new()) } else { catalogue.known_deletions(&changed).await };
+    match known {
+        Ok(known) => {
+            for deletion in changed.into_iter().filter(|deletion| !known.contains(deletion)) {
+                untell(store, deletion).await;
+            }
+        }
+        Err(error) => tracing::warn!(?error, "what tells of deletions that are none is left to a sweep"),
+    }
+    hidden
+}
+
+/// Tells of a deletion and hides what it names, again and again while others change what is there: those are `changed`.
+async fn hide(
+    catalogue: &Catalogue,
+    store: &ObjectStorage,
+    scope: &Scope,
+    [who, why]: [&str; 2],
+    changed: &mut Vec<Uuid>,
+) -> Result<u64> {
+    let text = |text: &str| text.chars().take(MOST_TEXT).collect::<String>();
+    let mut instances = 0;
     for _ in 0..LOOKS {
         let named = catalogue.deletable(scope).await?;
+        if named.is_empty() && !catalogue.known_deletions(changed).await?.is_empty() {
+            return Ok(instances);
+        }
         if named.is_empty() {
             return Err(missing(catalogue, scope).await?);
         }
-        let text = |text: &str| text.chars().take(MOST_TEXT).collect::<String>();
+        instances = named.len() as u64;
         let deletion = Deletion {
             id: Uuid::now_v7(),
             scope: scope.clone(),
@@ -42,38 +77,72 @@ pub async fn delete(catalogue: &Catalogue, store: &ObjectStorage, scope: &Scope,
             who: text(who),
             reason: text(why),
         };
-        let objects = named.iter().map(|one| one.location.clone()).collect();
-        tell(store, &deletion, objects).await?;
+        let mut objects = beneath(catalogue, scope).await?;
+        objects.extend(named.iter().map(|one| one.location.clone()));
+        tell(store, &deletion, &objects).await?;
         match catalogue.hide(&deletion, &named).await {
             Ok(Hid::Instances(instances)) => {
+                // a delete of the same that was taken back meanwhile may have taken this one for one that was cut off
+                if store.exists(&StorageKey::deletion(deletion.id)).await?.is_none() {
+                    tell(store, &deletion, &objects).await?;
+                }
                 tracing::info!(deletion = %deletion.id, instances, "deleted");
                 return Ok(instances);
             }
-            Ok(Hid::Changed) => untell(store, deletion.id).await,
+            Ok(Hid::Changed) => changed.push(deletion.id),
             Err(failure) => return Err(failed(store, Some(deletion.id), failure).await),
         }
     }
     Err(Error::unavailable("others store there at the same time; try again", "the instances changed at every look"))
 }
 
-/// Takes a deletion back, as far as it can be.
+/// The keys of what else lies under the UIDs of a scope: what was replaced there, and what `reindex` left.
+async fn beneath(catalogue: &Catalogue, scope: &Scope) -> Result<BTreeSet<String>> {
+    let mut keys: BTreeSet<String> = catalogue.replaced_in(scope).await?.into_iter().collect();
+    let left = catalogue.left_below(&StorageKey::beginning(scope)).await?;
+    let of_scope = |key: &String| {
+        let object = StorageKey::from_index(key.clone()).instance_object();
+        object.is_some_and(|object| scope.holds(&object.instance))
+    };
+    keys.extend(left.into_iter().filter(of_scope));
+    Ok(keys)
+}
+
+/// Takes a deletion back, as far as it can be, and what was cut off of others that hid the same.
 ///
 /// # Errors
 /// Index or store is unavailable.
 pub async fn restore(catalogue: &Catalogue, store: &ObjectStorage, deletion: &Deletion) -> Result<Restored> {
+    let found = catalogue.restorable(deletion.id).await?;
+    if found.instances > 0 {
+        spare(catalogue, store, deletion, &found.returning).await?;
+    }
+    take_back(catalogue, store, deletion).await
+}
+
+/// Takes a deletion back, as far as it can be.
+///
+/// # Errors
+/// Index or store is unavailable.
+pub(super) async fn take_back(catalogue: &Catalogue, store: &ObjectStorage, deletion: &Deletion) -> Result<Restored> {
     for _ in 0..LOOKS {
         let found = catalogue.restorable(deletion.id).await?;
         if found.instances == 0 {
+            // whoever took it back elsewhere, or before this index was saved, removed what tells of it
+            if !found.staying.is_empty() && store.exists(&StorageKey::deletion(deletion.id)).await?.is_none() {
+                tell(store, deletion, &found.staying).await?;
+            }
             return Ok(Restored { instances: 0, taken: found.taken });
         }
         let rest = (!found.staying.is_empty()).then(|| Deletion { id: Uuid::now_v7(), ..deletion.clone() });
         if let Some(rest) = &rest {
-            tell(store, rest, found.staying.iter().cloned().collect()).await?;
+            tell(store, rest, &found.staying).await?;
         }
         let rest = rest.map(|rest| rest.id);
+        // before the rows: cut off here, `reindex` shows them, while the other way round it would hide them again
+        store.remove(&StorageKey::deletion(deletion.id)).await?;
         match catalogue.restore(deletion.id, &deletion.scope, &found.staying, rest).await {
             Ok(Some(restored)) => {
-                untell(store, deletion.id).await;
                 tracing::info!(deletion = %deletion.id, instances = restored.instances, "restored");
                 return Ok(restored);
             }
@@ -88,17 +157,48 @@ pub async fn restore(catalogue: &Catalogue, store: &ObjectStorage, deletion: &De
     Err(Error::unavailable("others store there at the same time; try again", "the instances changed at every look"))
 }
 
+/// Has no other deletion hide what comes back: one that was cut off before its rows changed, and asked for again then.
+async fn spare(
+    catalogue: &Catalogue,
+    store: &ObjectStorage,
+    taken_back: &Deletion,
+    returning: &BTreeSet<String>,
+) -> Result<()> {
+    let idle: HashSet<Uuid> = catalogue.idle_deletions(taken_back.scope.study()).await?.into_iter().collect();
+    let mut batches = store.list("deletions").try_chunks(BATCH).map_err(|error| error.1);
+    while let Some(batch) = batches.try_next().await? {
+        let ids: Vec<Uuid> = batch.iter().filter_map(|(key, _)| key.deletion_id()).collect();
+        let known = catalogue.known_deletions(&ids).await?;
+        for (key, bytes) in batch {
+            if key.deletion_id().is_none_or(|id| known.contains(&id) && !idle.contains(&id)) {
+                continue;
+            }
+            let Some(mut told) = Told::read(store, &key, bytes).await? else { continue };
+            let before = told.objects.len();
+            told.objects.retain(|object| !returning.contains(object));
+            if told.objects.len() == before {
+                continue;
+            }
+            if !told.objects.is_empty() {
+                store.put(&StorageKey::deletion(Uuid::now_v7()), told.to_bytes()?).await?.keep();
+            }
+            store.remove(&key).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes what tells of a deletion. It stays whatever becomes of this task: only who knows that no row is hidden by it removes it.
-async fn tell(store: &ObjectStorage, deletion: &Deletion, objects: Vec<String>) -> Result<()> {
+async fn tell(store: &ObjectStorage, deletion: &Deletion, objects: &BTreeSet<String>) -> Result<()> {
     let told = Told::of(deletion, objects).to_bytes()?;
     store.put(&StorageKey::deletion(deletion.id), told).await?.keep();
     Ok(())
 }
 
-/// Removes what tells of a deletion that is none. Left over, it does no harm while the index is there.
+/// Removes what tells of a deletion that is none.
 async fn untell(store: &ObjectStorage, deletion: Uuid) {
     if let Err(error) = store.remove(&StorageKey::deletion(deletion)).await {
-        tracing::warn!(%deletion, ?error, "what tells of a deletion that is none is left to a full sweep");
+        tracing::warn!(%deletion, ?error, "what tells of a deletion that is none is left to a sweep");
     }
 }
 
@@ -139,11 +239,11 @@ pub(super) struct Told {
     who: String,
     reason: String,
     /// The storage keys of the objects that it hides.
-    pub(super) objects: Vec<String>,
+    objects: Vec<String>,
 }
 
 impl Told {
-    fn of(deletion: &Deletion, objects: Vec<String>) -> Self {
+    fn of(deletion: &Deletion, objects: &BTreeSet<String>) -> Self {
         let (series, instance) = match &deletion.scope {
             Scope::Study(_) => (None, None),
             Scope::Series(_, series) => (Some(series.to_string()), None),
@@ -156,8 +256,29 @@ impl Told {
             at: deletion.at,
             who: deletion.who.clone(),
             reason: deletion.reason.clone(),
-            objects,
+            objects: objects.iter().cloned().collect(),
         }
+    }
+
+    /// What an object tells; none if it cannot be read or is gone.
+    pub(super) async fn read(store: &ObjectStorage, key: &StorageKey, bytes: u64) -> Result<Option<Self>> {
+        if bytes > MOST_TOLD {
+            return Ok(None);
+        }
+        match store.read_bytes(key, 0..bytes).await {
+            Ok(json) => Ok(serde_json::from_slice(&json).ok()),
+            Err(error) if error.kind() == ErrorKind::Unavailable => Err(error),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The objects of instances that it names.
+    pub(super) fn named(&self) -> Vec<(InstanceUid, String)> {
+        let named = |object: &String| {
+            let key = StorageKey::from_index(object.clone());
+            key.instance_object().map(|of| (of.instance.instance, object.clone()))
+        };
+        self.objects.iter().filter_map(named).collect()
     }
 
     fn to_bytes(&self) -> Result<Bytes> {

@@ -24,7 +24,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use crate::archive::delete::{Told, restore};
+use crate::archive::delete::{Told, take_back};
 use crate::archive::describe::{Describer, Object};
 use crate::archive::heal::{Again, Healer};
 use crate::archive::lease::{Lease, Leases};
@@ -36,7 +36,7 @@ use crate::catalogue::{
 };
 use crate::config::{Duplicates, OtherPatient, StoreSettings};
 use crate::dicom::uid::{InstanceKey, InstanceUid, SeriesUid, StudyUid};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::store::keys::{InstanceObject, StorageKey};
 use crate::store::{ObjectStorage, Receipt};
 
@@ -44,8 +44,6 @@ use crate::store::{ObjectStorage, Receipt};
 const BATCH: usize = 500;
 /// Instances whose rows are written at once.
 const ROWS: usize = 64;
-/// Largest object of a deletion: the keys of millions of objects.
-const MOST_TOLD: u64 = 1 << 30;
 /// For how long after its last sign of life a run is waited for.
 const TERM: Duration = Duration::from_mins(5);
 /// How it is noted where a row comes from.
@@ -134,32 +132,25 @@ struct Candidate {
 struct Read {
     candidate: Candidate,
     row: NewInstance,
-    without_receipt: bool,
 }
 
-/// Which deletion hides an object.
+/// Which deletion hides an object, by a digest of its key: there may be millions of what was ever deleted.
 #[derive(Default)]
-struct HiddenBy {
-    /// By the keys of which the deletions tell.
-    keys: HashMap<String, Arc<Deletion>>,
-    /// By the instances of those.
-    instances: HashMap<InstanceUid, Vec<Arc<Deletion>>>,
-}
+struct HiddenBy(HashMap<[u8; 16], Arc<Deletion>>);
 
 impl HiddenBy {
-    fn add(&mut self, objects: Vec<(InstanceUid, String)>, deletion: &Arc<Deletion>) {
-        for (instance, key) in objects {
-            self.keys.insert(key, Arc::clone(deletion));
-            self.instances.entry(instance).or_default().push(Arc::clone(deletion));
-        }
+    fn name(key: &str) -> [u8; 16] {
+        let mut name = [0; 16];
+        blake3::Hasher::new().update(key.as_bytes()).finalize_xof().fill(&mut name);
+        name
     }
 
-    /// With an instance goes whatever else came under its UID before: what it had replaced, and copies that a killed process left.
-    fn deletion(&self, read: &Read) -> Option<Arc<Deletion>> {
-        let Candidate { key, object, .. } = &read.candidate;
-        let later = |deletion: &&Arc<Deletion>| read.row.received_at <= deletion.at;
-        let by_instance = || self.instances.get(&object.instance.instance)?.iter().find(later);
-        self.keys.get(key.as_str()).or_else(by_instance).map(Arc::clone)
+    fn add(&mut self, objects: &[(InstanceUid, String)], deletion: &Arc<Deletion>) {
+        self.0.extend(objects.iter().map(|(_, key)| (Self::name(key), Arc::clone(deletion))));
+    }
+
+    fn deletion(&self, key: &StorageKey) -> Option<Arc<Deletion>> {
+        self.0.get(&Self::name(key.as_str())).map(Arc::clone)
     }
 }
 
@@ -170,6 +161,8 @@ pub struct Agreed {
     pub deleted: Vec<Deletion>,
     /// Those that hid instances, although they had been taken back.
     pub restored: Vec<Deletion>,
+    /// What tells of deletions and could not be read: nothing hides what they hid.
+    pub unread: Vec<StorageKey>,
 }
 
 impl Reindex {
@@ -225,8 +218,9 @@ impl Reindex {
         }
         let lapsed = catalogue.lapsed_leases().await?;
         catalogue.forget_all_left().await?;
-        let (hidden, deleted) = self.deletions().await?;
-        let restored = self.taken_back().await?;
+        // in this order: what was deleted again since is hidden by another
+        let mut agreed = Agreed { restored: self.taken_back().await?, ..Agreed::default() };
+        let hidden = self.deletions(&mut agreed).await?;
         let mut series = pin!(by_series(self.shared.store.list("studies")));
         while let Some(objects) = series.try_next().await? {
             let mut left = Vec::new();
@@ -242,7 +236,7 @@ impl Reindex {
         for ended in lapsed {
             catalogue.forget_lapsed_lease(ended.id).await?;
         }
-        Ok(Agreed { deleted, restored })
+        Ok(agreed)
     }
 
     /// Takes back the deletions that hide instances and of which no object tells: who took them back removed it.
@@ -250,39 +244,37 @@ impl Reindex {
         let Shared { store, catalogue, .. } = &*self.shared;
         let mut restored = Vec::new();
         for deletion in catalogue.hiding_deletions().await? {
-            if store.exists(&StorageKey::deletion(deletion.id)).await?.is_none() {
-                restore(catalogue, store, &deletion).await?;
+            let told = store.exists(&StorageKey::deletion(deletion.id)).await?.is_some();
+            if !told && take_back(catalogue, store, &deletion).await?.instances > 0 {
                 restored.push(deletion);
             }
         }
         Ok(restored)
     }
 
-    /// The deletions that objects tell of; the index knows them afterwards. Second those of which it did not, although it had rows
-    /// of what they hide.
-    async fn deletions(&self) -> Result<(HiddenBy, Vec<Deletion>)> {
+    /// The deletions that objects tell of; the index knows them afterwards.
+    async fn deletions(&self, agreed: &mut Agreed) -> Result<HiddenBy> {
         let Shared { store, catalogue, .. } = &*self.shared;
-        let (mut hidden, mut unknown) = (HiddenBy::default(), Vec::new());
+        let mut hidden = HiddenBy::default();
         let mut listing = store.list("deletions");
         while let Some((key, bytes)) = listing.try_next().await? {
             let Some(id) = key.deletion_id() else { continue };
-            let told = if bytes > MOST_TOLD { None } else { told(store, &key, bytes).await? };
+            let told = Told::read(store, &key, bytes).await?;
             let Some((told, deletion)) = told.and_then(|told| told.deletion(id).map(|deletion| (told, deletion)))
             else {
-                tracing::warn!(key = key.as_str(), "what tells of a deletion cannot be read");
+                // it may have been taken back since it was listed
+                if store.exists(&key).await?.is_some() {
+                    agreed.unread.push(key);
+                }
                 continue;
             };
-            let named = |object: &String| {
-                let key = StorageKey::from_index(object.clone());
-                key.instance_object().map(|of| (of.instance.instance, object.clone()))
-            };
-            let objects = told.objects.iter().filter_map(named).collect::<Vec<_>>();
+            let objects = told.named();
             if catalogue.adopt(&deletion, &objects).await? > 0 {
-                unknown.push(deletion.clone());
+                agreed.deleted.push(deletion.clone());
             }
-            hidden.add(objects, &Arc::new(deletion));
+            hidden.add(&objects, &Arc::new(deletion));
         }
-        Ok((hidden, unknown))
+        Ok(hidden)
     }
 
     /// The objects of a series: first those that are alone under their UID, many at once, then the others in the order in which
@@ -365,7 +357,7 @@ impl Reindex {
             match one {
                 Ok(mut one) => {
                     // hidden as it gets its row: whoever stores it again in between must not be told that it is there
-                    one.row.deletion = hidden.deletion(&one);
+                    one.row.deletion = hidden.deletion(&one.candidate.key);
                     read.push(one);
                 }
                 Err(told) => tell(told),
@@ -378,7 +370,7 @@ impl Reindex {
         let (objects, rows): (Vec<_>, Vec<_>) = read
             .into_iter()
             .map(|one| {
-                let about = (one.without_receipt, one.row.deletion.is_some(), one.row.digest);
+                let about = (!one.row.has_receipt, one.row.deletion.is_some(), one.row.digest);
                 ((one.candidate, about), one.row)
             })
             .unzip();
@@ -441,16 +433,8 @@ impl Shared {
         };
         let Receipt { received_at, received_digest, .. } = receipt.unwrap_or(assumed);
         let object = Object { location: &candidate.key, size, digest, received_digest, received_at, source: SOURCE };
-        let row = described.into_row(&object);
-        Ok(Read { candidate, row, without_receipt: receipt.is_none() })
-    }
-}
-
-async fn told(store: &ObjectStorage, key: &StorageKey, bytes: u64) -> Result<Option<Told>> {
-    match store.read_bytes(key, 0..bytes).await {
-        Ok(json) => Ok(serde_json::from_slice(&json).ok()),
-        Err(error) if error.kind() == ErrorKind::Unavailable => Err(error),
-        Err(_) => Ok(None),
+        let row = NewInstance { has_receipt: receipt.is_some(), ..described.into_row(&object) };
+        Ok(Read { candidate, row })
     }
 }
 

@@ -59,13 +59,19 @@ async fn list(store: &ObjectStorage) -> Result<Vec<(StorageKey, u64)>> {
 }
 
 async fn read(store: &ObjectStorage, key: &StorageKey, bytes: u64) -> Result<Option<SharedSettings>> {
-    if bytes > MOST_BYTES {
-        return Ok(None);
+    let json = match store.read_bytes(key, 0..bytes.min(MOST_BYTES)).await {
+        Ok(json) => json,
+        Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
+        // removed by another server that starts
+        Err(_) if store.exists(key).await?.is_none() => return Ok(None),
+        Err(_) => Bytes::new(),
+    };
+    let settings = serde_json::from_slice(&json).ok();
+    if settings.is_none() {
+        tracing::warn!(
+            key = key.as_str(),
+            "the settings that are kept beside the objects cannot be read; those given here count"
+        );
     }
-    match store.read_bytes(key, 0..bytes).await {
-        Ok(json) => Ok(serde_json::from_slice(&json).ok()),
-        Err(error) if error.kind() == ErrorKind::Unavailable => Err(error),
-        // removed by another server that starts, or damaged
-        Err(_) => Ok(None),
-    }
+    Ok(settings)
 }

@@ -14,7 +14,7 @@
 //! another content by a full one; copies and other contents only while an object that a row of the instance names is whole.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -22,13 +22,14 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use uuid::Uuid;
 
+use crate::archive::delete::Told;
 use crate::archive::erase;
 use crate::archive::reread::{Found, Whole, is_whole};
 use crate::catalogue::{Catalogue, EndedLease, Left, LeftObject, Work};
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::store::ObjectStorage;
 use crate::store::keys::{InstanceObject, StorageKey};
+use crate::store::{ObjectStorage, Receipt};
 
 /// Objects about which the index is asked at once.
 const BATCH: usize = 500;
@@ -166,7 +167,7 @@ async fn take_leases(catalogue: &Catalogue, options: SweepOptions) -> Result<Has
     Ok(taken.into_iter().map(|ended| (ended.id, ended.until)).collect())
 }
 
-/// A deletion that is told of for so long without a row never came about.
+/// A deletion that is told of for so long without a row is not under way any more.
 const UNTOLD: Duration = Duration::from_hours(24);
 
 fn candidates(listing: BoxStream<'static, Result<(StorageKey, u64)>>) -> BoxStream<'static, Result<Candidate>> {
@@ -199,13 +200,15 @@ impl Unheard {
     }
 }
 
-/// The deletions that are told of since before a time, in seconds since 1970-01-01 UTC.
+/// The deletions that are told of since before a time, in seconds since 1970-01-01 UTC, with the sizes of the objects.
 fn deletions_before(
     listing: BoxStream<'static, Result<(StorageKey, u64)>>,
     before: u64,
-) -> BoxStream<'static, Result<Uuid>> {
+) -> BoxStream<'static, Result<(Uuid, u64)>> {
     let old = move |id: &Uuid| id.get_timestamp().is_some_and(|time| time.to_unix().0 < before);
-    listing.try_filter_map(move |(key, _)| async move { Ok(key.deletion_id().filter(old)) }).boxed()
+    let deletion =
+        move |(key, bytes): (StorageKey, u64)| async move { Ok(key.deletion_id().filter(old).map(|id| (id, bytes))) };
+    listing.try_filter_map(deletion).boxed()
 }
 
 /// What the index knows of an object.
@@ -390,11 +393,16 @@ impl Sweep<'_> {
         match kinds.get(one.key.as_str()) {
             Some(Left::Useless) => return Ok(true),
             Some(Left::Damaged) => {
-                // its bytes may have been put back from elsewhere, with another size than was found
-                let Some(receipt) = self.store.receipt(&one.key).await? else { return Ok(true) };
                 let Some(size) = self.store.exists(&one.key).await? else { return Ok(true) };
-                let whole = Whole { size, digest: receipt.digest };
-                return Ok(is_whole(self.store, &one.key, whole).await? != Found::Whole);
+                // its bytes may have been put back from elsewhere, with another size than was found
+                if let Some(Receipt { digest, received_digest, .. }) = self.store.receipt(&one.key).await? {
+                    for digest in BTreeSet::from([digest, received_digest]) {
+                        if is_whole(self.store, &one.key, Whole { size, digest }).await? == Found::Whole {
+                            return Ok(false);
+                        }
+                    }
+                    return Ok(true);
+                }
             }
             Some(Left::Needless | Left::Different) => {}
             Some(Left::Unread) | None => return Ok(false),
@@ -420,8 +428,8 @@ impl Sweep<'_> {
         Ok(removed)
     }
 
-    /// Removes the objects that tell of deletions of which the index knows nothing, as they were cut off before it did. Not for an
-    /// index that is older than the objects.
+    /// Removes the objects that tell of deletions of which the index knows nothing, and of which there is nothing left to hide. Others
+    /// were cut off, or the index is older than they: `reindex` makes them come about.
     async fn remove_untold_deletions(&self) -> Result<()> {
         if self.options.dry_run {
             return Ok(());
@@ -432,9 +440,18 @@ impl Sweep<'_> {
         let mut batches = pin!(old.try_chunks(BATCH).map_err(|error| error.1));
         while let Some(batch) = batches.try_next().await? {
             self.go_on().await?;
-            let known = self.catalogue.known_deletions(&batch).await?;
-            for id in batch.into_iter().filter(|id| !known.contains(id)) {
-                self.store.remove(&StorageKey::deletion(id)).await?;
+            let ids: Vec<Uuid> = batch.iter().map(|(id, _)| *id).collect();
+            let known = self.catalogue.known_deletions(&ids).await?;
+            for (id, bytes) in batch.into_iter().filter(|(id, _)| !known.contains(id)) {
+                let key = StorageKey::deletion(id);
+                let told = Told::read(self.store, &key, bytes).await?;
+                match told {
+                    Some(told) if !self.catalogue.shows_any(&told.named()).await? => self.store.remove(&key).await?,
+                    _ => tracing::warn!(
+                        deletion = %id,
+                        "a delete was cut off, or the index is older than it: `isocenter reindex` makes it come about"
+                    ),
+                }
             }
         }
         Ok(())

@@ -67,6 +67,54 @@ impl Catalogue {
         Ok(found)
     }
 
+    /// The storage keys of the contents that were replaced under the UIDs of a scope.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is.
+    pub async fn replaced_in(&self, scope: &Scope) -> Result<Vec<String>> {
+        let mut replaced = Statement::new(
+            "select r.location from instances i join series s on s.id = i.series_id join studies t on t.id = i.study_id \
+             join instances r on r.partition_id = i.partition_id and r.sop_instance_uid = i.sop_instance_uid \
+             and r.hidden <> 0 and r.hidden in (2, 4) \
+             where t.partition_id = $1 and t.study_uid = $2 and i.hidden in (0, 3)",
+        )
+        .with(MAIN_PARTITION)
+        .with(scope.study().as_str());
+        narrow(&mut replaced, scope);
+        let rows = self.database().read_all(replaced).await?;
+        rows.iter().map(|row| row.text(0).map(str::to_owned)).collect()
+    }
+
+    /// Whether any of these objects can be seen, or is an older version that is kept.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is.
+    pub async fn shows_any(&self, objects: &[(InstanceUid, String)]) -> Result<bool> {
+        let (uids, locations) = uids_and_locations(objects);
+        for half in shown(self.database().dialect(), &uids) {
+            let rows = self.database().read_all(half).await?;
+            for row in rows {
+                if locations.contains(row.text(4)?) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// The deletions in a study that hide nothing: all is erased, or others hide it.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is.
+    pub async fn idle_deletions(&self, study: &StudyUid) -> Result<Vec<Uuid>> {
+        let idle = Statement::new(
+            "select uuid from deletions d where partition_id = $1 and study_uid = $2 \
+             and not exists (select 1 from instances i where i.deletion_id = d.id limit 1)",
+        );
+        let rows = self.database().read_all(idle.with(MAIN_PARTITION).with(study.as_str())).await?;
+        rows.iter().map(|row| Uuid::try_parse(row.text(0)?).map_err(damaged)).collect()
+    }
+
     /// Hides the instances of a scope, if they are those named. On `Ok` it is durable, and whoever asks from now on does not
     /// see them.
     ///
@@ -209,20 +257,19 @@ type Named = BTreeSet<(InstanceId, String)>;
 
 async fn hide(transaction: &mut Transaction, deletion: &Deletion, named: &Named) -> Result<(bool, Hid)> {
     lock(transaction, &deletion.scope, Vec::new()).await?;
-    if is_known(transaction, deletion).await? {
-        // `reindex` was told of it and did it
-        return Ok((false, Hid::Instances(named.len() as u64)));
-    }
+    // `reindex` was told of it, and did what it could
+    let known = is_known(transaction, deletion).await?;
     let columns = "i.id, i.series_id, i.study_id, i.hidden, i.location";
     let rows = transaction.fetch_each(in_scope(&deletion.scope, columns)).await?;
     let found = rows.iter().flatten().map(|row| Ok((InstanceId(row.integer(0)?), row.text(4)?.to_owned())));
-    if found.collect::<Result<Named>>()? != *named {
+    let found = found.collect::<Result<Named>>()?;
+    if found != *named && !(known && found.is_subset(named)) {
         return Ok((false, Hid::Changed));
     }
     let rows = rows.iter().flatten().map(place).collect::<Result<Vec<_>>>()?;
     let id = make_known(transaction, deletion).await?;
     hide_rows(transaction, deletion.at, id, &rows).await?;
-    Ok((true, Hid::Instances(rows.len() as u64)))
+    Ok((true, Hid::Instances(named.len() as u64)))
 }
 
 /// A row of an instance and where it belongs.
@@ -239,17 +286,8 @@ fn place(row: &Row) -> Result<Place> {
 
 /// The rows that name any of these objects and that no deletion hides.
 async fn named_rows(transaction: &mut Transaction, objects: &[(InstanceUid, String)]) -> Result<Vec<Place>> {
-    let (uids, locations): (Vec<String>, BTreeSet<&str>) =
-        objects.iter().map(|(uid, location)| (uid.to_string(), location.as_str())).unzip();
-    let any = transaction.dialect().any(2);
-    // visible and hidden rows have an index each
-    let halves = ["hidden = 0", "hidden <> 0 and hidden = 3"].map(|half| {
-        let text = format!(
-            "select id, series_id, study_id, hidden, location from instances \
-             where partition_id = $1 and sop_instance_uid {any} and {half}"
-        );
-        Statement::new(text).with(MAIN_PARTITION).with(uids.clone())
-    });
+    let (uids, locations) = uids_and_locations(objects);
+    let halves = shown(transaction.dialect(), &uids);
     let mut named = Vec::new();
     for row in transaction.fetch_each(halves.into()).await?.iter().flatten() {
         if locations.contains(row.text(4)?) {
@@ -257,6 +295,22 @@ async fn named_rows(transaction: &mut Transaction, objects: &[(InstanceUid, Stri
         }
     }
     Ok(named)
+}
+
+fn uids_and_locations(objects: &[(InstanceUid, String)]) -> (BTreeSet<String>, BTreeSet<&str>) {
+    objects.iter().map(|(uid, location)| (uid.to_string(), location.as_str())).unzip()
+}
+
+/// The rows of these UIDs that no deletion hides: visible and hidden ones have an index each.
+fn shown(dialect: Dialect, uids: &BTreeSet<String>) -> [Statement; 2] {
+    let any = dialect.any(2);
+    ["hidden = 0", "hidden <> 0 and hidden = 3"].map(|half| {
+        let text = format!(
+            "select id, series_id, study_id, hidden, location from instances \
+             where partition_id = $1 and sop_instance_uid {any} and {half}"
+        );
+        Statement::new(text).with(MAIN_PARTITION).with(uids.iter().cloned().collect::<Vec<_>>())
+    })
 }
 
 async fn is_known(transaction: &mut Transaction, deletion: &Deletion) -> Result<bool> {
@@ -333,19 +387,13 @@ pub(super) async fn lock(transaction: &mut Transaction, scope: &Scope, also: Vec
 /// The rows of a scope that a deletion hides. With an instance go its older versions, wherever they lie: one that was sent again
 /// under another study left the first one there.
 fn in_scope(scope: &Scope, columns: &str) -> Vec<Statement> {
-    let (series, instance) = parts(scope);
     let mut statement = Statement::new(format!(
         "select {columns} from instances i join series s on s.id = i.series_id join studies t on t.id = i.study_id \
          where t.partition_id = $1 and t.study_uid = $2 and i.hidden in (0, 3)"
     ))
     .with(MAIN_PARTITION)
     .with(scope.study().as_str());
-    if let Some(series) = series {
-        statement.push(" and s.series_uid = ").push_bind(series.as_str());
-    }
-    if let Some(instance) = instance {
-        statement.push(" and i.sop_instance_uid = ").push_bind(instance.as_str());
-    }
+    narrow(&mut statement, scope);
     let mut statements = vec![statement];
     if let Scope::Instance(key) = scope {
         let elsewhere = Statement::new(format!(
@@ -361,6 +409,17 @@ fn in_scope(scope: &Scope, columns: &str) -> Vec<Statement> {
     statements
 }
 
+/// Narrows a statement over instances `i` of series `s` down to those of the series or the instance.
+fn narrow(statement: &mut Statement, scope: &Scope) {
+    let (series, instance) = parts(scope);
+    if let Some(series) = series {
+        statement.push(" and s.series_uid = ").push_bind(series.as_str());
+    }
+    if let Some(instance) = instance {
+        statement.push(" and i.sop_instance_uid = ").push_bind(instance.as_str());
+    }
+}
+
 fn parts(scope: &Scope) -> (Option<&SeriesUid>, Option<&InstanceUid>) {
     match scope {
         Scope::Study(_) => (None, None),
@@ -372,10 +431,11 @@ fn parts(scope: &Scope) -> (Option<&SeriesUid>, Option<&InstanceUid>) {
 /// The columns of [`Deletion`].
 const DELETION: &str = "uuid, study_uid, series_uid, sop_instance_uid, deleted_at, who, reason";
 
+fn damaged(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::internal("the row of a deletion is damaged").caused_by(cause)
+}
+
 fn deletion(row: &Row) -> Result<Deletion> {
-    fn damaged(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-        Error::internal("the row of a deletion is damaged").caused_by(cause)
-    }
     let study = StudyUid::parse(row.text(1)?).map_err(damaged)?;
     let series = row.optional_text(2)?.map(SeriesUid::parse).transpose().map_err(damaged)?;
     let instance = row.optional_text(3)?.map(InstanceUid::parse).transpose().map_err(damaged)?;

@@ -43,8 +43,8 @@ impl Catalogue {
         rows.iter().map(deletion).collect()
     }
 
-    /// Takes hidden instances whose time is over and that no deletion hides or one of these, so that nothing brings them back: their objects are to be erased, and then
-    /// their rows with [`Catalogue::forget_instances`].
+    /// Takes hidden instances whose time is over and that no deletion hides or one of these, so that nothing brings them back:
+    /// their objects are to be erased, and then their rows with [`Catalogue::forget_instances`].
     ///
     /// # Errors
     /// `Unavailable` when the database is.

@@ -96,7 +96,18 @@ impl Catalogue {
         rows.iter().map(|row| row.text(0).map(str::to_owned)).collect()
     }
 
-    /// Whether the index has heard of one of these objects, each with its storage key, its instance and its lease: a row names it, it is left, or its lease is held or ran out.
+    /// The storage keys of those that are left below a path of digits, dots and slashes.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is.
+    pub async fn left_below(&self, path: &str) -> Result<Vec<String>> {
+        let statement = Statement::new("select location from left_objects where location like $1");
+        let rows = self.database().read_all(statement.with(format!("{path}%"))).await?;
+        rows.iter().map(|row| row.text(0).map(str::to_owned)).collect()
+    }
+
+    /// Whether the index has heard of one of these objects, each with its storage key, its instance and its lease: a row names
+    /// it, it is left, or its lease is held or ran out.
     ///
     /// # Errors
     /// `Unavailable` when the database is.

@@ -10,6 +10,7 @@ mod connect;
 mod database;
 mod deletions;
 mod dialect;
+mod earlier;
 mod erasing;
 mod failure;
 mod hidden;

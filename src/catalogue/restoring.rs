@@ -24,7 +24,9 @@ pub struct Restorable {
     pub instances: u64,
     /// Instances that cannot, because others were stored under their UIDs since.
     pub taken: u64,
-    /// The storage keys of the objects that stay deleted: of those, and of the ones that are being erased.
+    /// The storage keys of the objects that come back.
+    pub returning: BTreeSet<String>,
+    /// Those of the objects that stay deleted: because others were stored since, or because they are being erased.
     pub staying: BTreeSet<String>,
 }
 
@@ -47,7 +49,8 @@ impl Catalogue {
         let lost = rows.iter().map(lost).collect::<Result<Vec<_>>>()?;
         let (back, stay): (Vec<_>, Vec<_>) = lost.into_iter().partition(Lost::comes_back);
         let (instances, taken) = (instances(&back), taken(&stay));
-        Ok(Restorable { instances, taken, staying: stay.into_iter().map(|one| one.location).collect() })
+        let keys = |lost: Vec<Lost>| lost.into_iter().map(|one| one.location).collect();
+        Ok(Restorable { instances, taken, returning: keys(back), staying: keys(stay) })
     }
 
     /// Takes a deletion back, if these objects are those that stay deleted; none when they are not: nothing changed then. What

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::MAIN_PARTITION;
-use super::columns::{count, stored_text};
+use super::columns::stored_text;
 use super::deletions::{Deletion, insert};
 use super::dialect::Dialect;
+use super::earlier::{Came, Earlier, Gone, Kept, earlier, find_hidden};
 use super::failure::Raced;
 use super::hidden::Hidden;
 use super::insert::{Batch, Inserted, NewInstance, NotInserted, Occasion, Patient, Prepared, Rules};
@@ -60,7 +61,7 @@ pub(super) async fn store(
     for batch in &candidates {
         judged.push(judge.batch(batch)?);
     }
-    let inserted = insert_new(&mut transaction, dictionaries, &judge.new, &judge.replaced).await?;
+    let inserted = insert_new(&mut transaction, dictionaries, &judge.new, &judge.replaced, &judge.moved_up).await?;
     for (batch, outcomes) in candidates.iter().zip(&mut judged) {
         note_patients(batch, outcomes, &inserted.strangers)?;
     }
@@ -136,23 +137,14 @@ async fn look(transaction: &mut Transaction, batches: &[&Batch]) -> Result<Look>
         look.leases.insert(row.text(0)?.to_owned());
     }
     for row in rows.next().unwrap_or_default() {
-        let stored = Known {
-            study: row.text(1)?.to_owned(),
-            series: row.text(2)?.to_owned(),
-            received_digest: row.bytes(3)?.to_vec(),
-            came: Came::new(row.integer(8)?, row.text(9)?),
-            patient: row.optional_text(10)?.map(str::to_owned),
-            row: Some(KnownRow {
-                id: row.integer(4)?,
-                series: row.integer(5)?,
-                study: row.integer(6)?,
-                version: row.integer(7)?,
-            }),
-        };
-        look.known.insert(row.text(0)?.to_owned(), stored);
+        look.known.insert(row.text(0)?.to_owned(), known(&row)?);
     }
     for row in if found { rows.next() } else { None }.unwrap_or_default() {
-        look.hidden(&row)?;
+        let (uid, earlier) = earlier(&row)?;
+        match earlier {
+            Earlier::Kept(kept) => look.kept.entry(uid).or_default().push(kept),
+            Earlier::Gone(gone) => look.gone.entry(uid).or_default().push(gone),
+        }
     }
     for row in rows.flatten() {
         look.patients.insert(row.text(0)?.to_owned(), row.optional_text(1)?.map(str::to_owned));
@@ -160,22 +152,21 @@ async fn look(transaction: &mut Transaction, batches: &[&Batch]) -> Result<Look>
     Ok(look)
 }
 
-impl Look {
-    /// Notes a row of [`find_hidden`].
-    fn hidden(&mut self, row: &Row) -> Result<()> {
-        let (uid, location) = (row.text(0)?.to_owned(), row.text(3)?);
-        if let Some(deletion) = row.optional_integer(4)? {
-            let (received_digest, location) = (row.bytes(5)?.to_vec(), location.to_owned());
-            let (received_at, deleted_at) = (row.integer(2)?, row.integer(6)?);
-            let gone = Gone { deletion, location, received_digest, received_at, deleted_at };
-            self.gone.entry(uid).or_default().push(gone);
-        } else {
-            let came = Came::new(row.integer(2)?, location);
-            let kept = Kept { version: row.integer(1)?, came, location: location.to_owned() };
-            self.kept.entry(uid).or_default().push(kept);
-        }
-        Ok(())
-    }
+/// A row of what can be seen.
+fn known(row: &Row) -> Result<Known> {
+    Ok(Known {
+        study: row.text(1)?.to_owned(),
+        series: row.text(2)?.to_owned(),
+        received_digest: row.bytes(3)?.to_vec(),
+        came: Came::new(row.integer(8)?, row.text(9)?),
+        patient: row.optional_text(10)?.map(str::to_owned),
+        row: Some(KnownRow {
+            id: row.integer(4)?,
+            series: row.integer(5)?,
+            study: row.integer(6)?,
+            version: row.integer(7)?,
+        }),
+    })
 }
 
 /// The deletions that hide what comes.
@@ -190,17 +181,6 @@ async fn make_known(transaction: &mut Transaction, deletions: BTreeMap<Uuid, &De
     let rows = transaction.fetch_each(inserts).await?;
     let ids = rows.iter().flatten().map(|row| row.integer(0)).collect::<Result<Vec<_>>>()?;
     Ok(deletions.into_keys().zip(ids).collect())
-}
-
-/// The older versions that are kept of these SOP Instance UIDs, and what was deleted of them.
-fn find_hidden(dialect: Dialect, uids: Vec<String>) -> Statement {
-    let find = Statement::new(format!(
-        "select i.sop_instance_uid, i.version, i.received_at, i.location, i.deletion_id, i.received_digest, d.deleted_at \
-         from instances i left join deletions d on d.id = i.deletion_id \
-         where i.partition_id = $1 and (i.hidden = 3 or i.deletion_id is not null) and i.hidden <> 0 and i.sop_instance_uid {}",
-        dialect.any(2)
-    ));
-    find.with(MAIN_PARTITION).with(uids)
 }
 
 /// What is stored under a SOP Instance UID.
@@ -221,47 +201,6 @@ struct KnownRow {
     series: i64,
     study: i64,
     version: i64,
-}
-
-/// When a content came: by the time of its receipt, and among equals by the lease and the number in its storage key.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Came(i64, Option<(String, u64)>);
-
-impl Came {
-    fn new(received_at: i64, location: &str) -> Self {
-        let object = || {
-            let (name, number) = location.strip_suffix(".dcm")?.rsplit_once('.')?;
-            Some((name.rsplit_once('.')?.1.to_owned(), number.parse().ok()?))
-        };
-        Self(received_at, object())
-    }
-
-    fn of(new: &NewInstance) -> Self {
-        Self::new(new.received_at, &new.location)
-    }
-}
-
-/// An older version that is kept.
-struct Kept {
-    version: i64,
-    came: Came,
-    location: String,
-}
-
-/// An instance that a deletion hides.
-struct Gone {
-    deletion: i64,
-    location: String,
-    received_digest: Vec<u8>,
-    received_at: i64,
-    deleted_at: i64,
-}
-
-impl Gone {
-    /// Whether this is another copy of what was deleted after it came.
-    fn takes_along(&self, new: &NewInstance) -> bool {
-        self.received_digest == new.received_digest && new.received_at <= self.deleted_at
-    }
 }
 
 impl Known {
@@ -323,16 +262,24 @@ pub(super) struct Replaced {
     pub(super) back: Option<(InstanceUid, i64)>,
 }
 
+/// Versions of a UID that a deletion hides and that go up by one, as what came before them is found later.
+pub(super) struct MovedUp {
+    pub(super) uid: InstanceUid,
+    pub(super) deletion: i64,
+    pub(super) from: i64,
+}
+
 /// Decides what becomes of each instance.
 struct Judge<'a> {
     look: Look,
     new: New<'a>,
     replaced: Vec<Replaced>,
+    moved_up: Vec<MovedUp>,
 }
 
 impl<'a> Judge<'a> {
     fn new(look: Look) -> Self {
-        Self { look, new: New::new(), replaced: Vec::new() }
+        Self { look, new: New::new(), replaced: Vec::new(), moved_up: Vec::new() }
     }
 
     /// The outcomes of a batch, not yet with what the index says of patients.
@@ -354,25 +301,34 @@ impl<'a> Judge<'a> {
     }
 
     /// What was deleted is nobody's duplicate, whatever can be seen under its UID: only its own row is. Contents of one UID that
-    /// the same deletion hides are numbered as they come.
+    /// the same deletion hides are numbered in the order in which they came, whatever their series.
     fn deleted(&mut self, one: &'a Prepared, deletion: &Deletion) -> Result<Inserted> {
         let missing = || Error::internal("an upsert returned less than it was given");
         let deleted_at = deletion.at;
         let deletion = *self.look.deletions.get(&deletion.id).ok_or_else(missing)?;
-        let (key, location) = (&one.new.entry.key, &one.new.location);
-        let gone = self.look.gone.entry(key.instance.to_string()).or_default();
-        // a copy that was left over is no version of its own; of versions with the same content the later ones came later
-        let copies = |gone: &Gone| {
-            gone.deletion == deletion
-                && gone.received_digest == one.new.received_digest
-                && gone.received_at >= one.new.received_at
-        };
-        if gone.iter().any(|gone| gone.location == *location || copies(gone)) {
+        let (uid, came) = (&one.new.entry.key.instance, Came::of(&one.new));
+        let gone = self.look.gone.entry(uid.to_string()).or_default();
+        if gone.iter().any(|gone| gone.location == one.new.location) {
             return Ok(Inserted::Identical);
         }
-        let version = 1 + count(gone.iter().filter(|gone| gone.deletion == deletion).count());
-        let (received_digest, received_at) = (one.new.received_digest.to_vec(), one.new.received_at);
-        gone.push(Gone { deletion, location: location.clone(), received_digest, received_at, deleted_at });
+        let mut version = 1;
+        let mut later = None;
+        for gone in gone.iter().filter(|gone| gone.deletion == deletion) {
+            if gone.came >= came && gone.received_digest == one.new.received_digest {
+                // a copy that was left over is no version of its own; of versions with the same content the later ones came later
+                return Ok(Inserted::Identical);
+            } else if gone.came <= came {
+                version = version.max(gone.version + 1);
+            } else {
+                later = later.into_iter().chain([gone.version]).min();
+            }
+        }
+        if let Some(later) = later {
+            // those of a UID come one after the other: the rest is in the index already
+            version = version.min(later);
+            self.moved_up.push(MovedUp { uid: uid.clone(), deletion, from: version });
+        }
+        gone.push(Gone::of(&one.new, deletion, version, deleted_at));
         self.arrives(Arrival { one, version, deletion: Some(deletion) });
         Ok(Inserted::New(Patient::Same))
     }

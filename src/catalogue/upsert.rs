@@ -14,7 +14,7 @@ use super::insert::Guess;
 use super::metadata::{Dictionaries, Dictionary};
 use super::rows::{Column, Insert, Kind};
 use super::sql::{Row, Statement, Value};
-use super::storing::{Arrival, New, OfSeries, OfStudy, Replaced};
+use super::storing::{Arrival, MovedUp, New, OfSeries, OfStudy, Replaced};
 use super::transaction::{Step, Transaction};
 use crate::clock;
 use crate::dicom::entry::IndexEntry;
@@ -37,6 +37,7 @@ pub(super) async fn insert_new(
     cache: &Dictionaries,
     new: &New<'_>,
     replaced: &[Replaced],
+    moved_up: &[MovedUp],
 ) -> Result<Upserted> {
     if new.is_empty() {
         return Ok(Upserted::default());
@@ -52,6 +53,7 @@ pub(super) async fn insert_new(
     let strangers = strangers(new, &studies, replaced);
     let mut series = stored_series(&series_rows, new, &studies)?;
     let mut steps = hide(replaced, now);
+    steps.extend(moved_up.iter().map(move_up));
     steps.extend(add_to_studies(&studies, &series));
     steps.extend(refresh(new, &studies, &series, replaced, now));
     let dictionaries = choose_dictionaries(transaction, cache, &mut series, &mut steps).await?;
@@ -80,6 +82,14 @@ fn hide(replaced: &[Replaced], now: i64) -> Vec<Step> {
         Statement::new(lose).with(instances).with(series).into()
     }));
     steps
+}
+
+/// Makes room among the versions that a deletion hides.
+fn move_up(up: &MovedUp) -> Step {
+    let text = "update instances set version = version + 1 where partition_id = $1 and sop_instance_uid = $2 \
+                and hidden <> 0 and deletion_id = $3 and version >= $4";
+    let statement = Statement::new(text).with(MAIN_PARTITION).with(up.uid.as_str());
+    statement.with(up.deletion).with(up.from).into()
 }
 
 /// Gives those their place back that came later than what was inserted into it, and that becomes an older version.

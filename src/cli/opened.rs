@@ -83,7 +83,11 @@ impl Opened {
         }
         expect_folder(config)?;
         let store = match index {
-            Index::Read => ObjectStorage::open_to_read(&config.storage_url(), &config.storage).await?,
+            Index::Read => {
+                let store = ObjectStorage::open_to_read(&config.storage_url(), &config.storage).await?;
+                app::expect_kinship(catalogue, &store, config).await?;
+                store
+            }
             Index::Existing | Index::Made => {
                 let store = ObjectStorage::open(&config.storage_url(), &config.storage).await?;
                 app::expect_objects(catalogue, &store, config).await?;

@@ -12,6 +12,7 @@ use super::{Outcome, Places};
 use crate::archive::reindex::{Fate, Reindex, Reindexed};
 use crate::catalogue::Deletion;
 use crate::error::Result;
+use crate::store::keys::StorageKey;
 
 /// Make a lost index anew from the objects alone.
 ///
@@ -41,7 +42,7 @@ use crate::error::Result;
   isocenter reindex --data-dir /srv/dicom --parallel 8
   isocenter reindex --database-url postgres://me@db/isocenter --storage-url s3://bucket/prefix
 
-Exit status: 0 all well, 1 some objects got no row, 2 usage or settings.")]
+Exit status: 0 all well, 1 some objects got no row or could not be read, 2 usage or settings.")]
 pub(super) struct ReindexArgs {
     #[command(flatten)]
     places: Places,
@@ -74,6 +75,11 @@ async fn reindex(opened: &Opened, args: &ReindexArgs) -> Result<Outcome> {
         })
         .await;
     if let Ok(agreed) = &ran {
+        for key in agreed.unread.iter().map(StorageKey::as_str) {
+            let problem = "this object tells of a delete and cannot be read, so what it hid may be seen again";
+            listing.item(|| format!("{problem}: {key}"), || json!({ "problem": problem, "key": key }));
+        }
+        report.unread_deletes = agreed.unread.len() as u64;
         let uids = |deletions: &[Deletion]| deletions.iter().map(|one| one.scope.uid().to_owned()).collect();
         (report.deleted, report.restored) = (uids(&agreed.deleted), uids(&agreed.restored));
     }
@@ -128,6 +134,8 @@ struct Report {
     objects: u64,
     bytes: u64,
     without_receipt: u64,
+    /// What tells of deletes and cannot be read.
+    unread_deletes: u64,
     /// What had been deleted, and rows were there.
     deleted: Vec<String>,
     /// What had been taken back, and was hidden.
@@ -146,7 +154,8 @@ impl Report {
     }
 
     fn failed(&self) -> u64 {
-        FAILURES.iter().filter_map(|name| self.fates.get(name)).map(|(_, count)| count).sum()
+        let objects: u64 = FAILURES.iter().filter_map(|name| self.fates.get(name)).map(|(_, count)| count).sum();
+        objects + self.unread_deletes
     }
 
     fn to_text(&self, complete: bool) -> String {
@@ -183,6 +192,7 @@ impl Report {
             fields.insert((*name).to_owned(), json!(count));
         }
         fields.insert("without_receipt".to_owned(), json!(self.without_receipt));
+        fields.insert("deletes_unread".to_owned(), json!(self.unread_deletes));
         fields.insert("deletes_done".to_owned(), json!(self.deleted));
         fields.insert("deletes_taken_back".to_owned(), json!(self.restored));
         fields.insert("complete".to_owned(), json!(complete));

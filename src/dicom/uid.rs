@@ -139,6 +139,16 @@ impl Scope {
         }
     }
 
+    /// Whether an instance is or lies in it.
+    #[must_use]
+    pub fn holds(&self, key: &InstanceKey) -> bool {
+        match self {
+            Self::Study(study) => *study == key.study,
+            Self::Series(study, series) => (study, series) == (&key.study, &key.series),
+            Self::Instance(instance) => instance == key,
+        }
+    }
+
     /// The level that it names.
     #[must_use]
     pub fn level(&self) -> Level {

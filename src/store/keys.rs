@@ -1,6 +1,6 @@
 //! Where each kind of object lies: kind → path, content type. The only place where a storage path is made or read.
 
-use crate::dicom::uid::{InstanceKey, InstanceUid, SeriesUid, StudyUid};
+use crate::dicom::uid::{InstanceKey, InstanceUid, Scope, SeriesUid, StudyUid};
 use crate::error::{Error, Result};
 use uuid::Uuid;
 
@@ -30,6 +30,16 @@ impl StorageKey {
     #[must_use]
     pub fn instance(key: &InstanceKey, lease: Uuid, number: u64) -> Self {
         Self(format!("studies/{}/{}/{}.{}.{number}.dcm", key.study, key.series, key.instance, lease.simple()))
+    }
+
+    /// How the keys of all objects of a scope begin; those of others may too, whose UID goes on there.
+    #[must_use]
+    pub fn beginning(scope: &Scope) -> String {
+        match scope {
+            Scope::Study(study) => format!("studies/{study}/"),
+            Scope::Series(study, series) => format!("studies/{study}/{series}/"),
+            Scope::Instance(InstanceKey { study, series, instance }) => format!("studies/{study}/{series}/{instance}."),
+        }
     }
 
     /// What [`Self::instance`] made this key of; none if it did not make it, to the letter.
@@ -133,8 +143,14 @@ mod tests {
             instance: InstanceUid::parse("1.2.3.4").unwrap(),
         };
         let lease = Uuid::try_parse(LEASE).unwrap();
+        let scopes = [
+            Scope::Study(instance.study.clone()),
+            Scope::Series(instance.study.clone(), instance.series.clone()),
+            Scope::Instance(instance.clone()),
+        ];
         for number in [0, 7, u64::MAX] {
             let key = StorageKey::instance(&instance, lease, number);
+            assert!(scopes.iter().all(|scope| key.as_str().starts_with(&StorageKey::beginning(scope))), "{key:?}");
             assert_eq!(key.instance_object(), Some(InstanceObject { instance: instance.clone(), lease, number }));
         }
     }

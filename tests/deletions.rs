@@ -1,0 +1,250 @@
+//! What was deleted and what was taken back hold when the index is lost, older than the objects, or made anew beside a server.
+
+use dicom_core::VR;
+use isocenter::store::Receipt;
+use isocenter::store::keys::StorageKey;
+use uuid::Uuid;
+
+use crate::reindex::{ANY, ct, give_back, reindex, start_without_index, sweep, take, tell_of_a_deletion};
+use crate::support::generate::{Elements, Syntax};
+use crate::support::server::{TestServer, on_both_stacks};
+use crate::verify::{is_clean, put};
+
+on_both_stacks!(
+    a_delete_of_an_older_version_leaves_the_newer_one_in_another_study,
+    what_was_stored_again_is_told_from_what_was_deleted_whatever_the_clocks_say,
+    a_delete_that_followed_a_restore_holds_also_where_the_index_is_older,
+    what_was_replaced_since_the_index_was_saved_and_then_deleted_does_not_come_back,
+    a_restore_that_was_cut_off_comes_about,
+    a_delete_that_was_cut_off_and_asked_for_again_is_taken_back_with_it,
+    contents_of_several_series_come_back_in_the_order_in_which_they_came,
+    no_sweep_forgets_a_delete_that_an_older_index_does_not_know,
+    what_tells_of_a_delete_and_cannot_be_read_is_named,
+);
+
+/// An instance that every study and series of the patient may hold.
+fn shared(study: u32, series: u32, comment: &str) -> Vec<u8> {
+    let study = format!("1.2.{study}");
+    let elements = Elements::ct(&study, &format!("{study}.{series}"), "1.2.9.9");
+    elements.text(0x0020, 0x4000, VR::LT, comment).part10(Syntax::Explicit)
+}
+
+fn path(study: u32, series: u32) -> String {
+    format!("/studies/1.2.{study}/series/1.2.{study}.{series}/instances/1.2.9.9")
+}
+
+async fn store(server: &TestServer, file: &[u8]) {
+    assert_eq!(server.store(&[file.to_vec()]).await.status, 200);
+}
+
+async fn delete(server: &TestServer, path: &str) {
+    assert_eq!(server.send("DELETE", path, &[], "").await.status, 204, "{path}");
+}
+
+async fn restore(server: &TestServer, uid: &str) {
+    let output = server.run(&["restore", uid]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// Makes a lost index anew.
+async fn lose_and_reindex(server: &mut TestServer) {
+    server.lose_index().await;
+    let (status, found) = reindex(server).await;
+    assert_eq!(status, 0, "{found}");
+    server.restart().await;
+}
+
+/// Brings back the index that was saved and brings it up to date.
+async fn go_back_and_reindex(server: &mut TestServer) {
+    server.restore_index().await;
+    server.lets_leases_run_out().await;
+    let (status, found) = reindex(server).await;
+    assert_eq!(status, 0, "{found}");
+    server.restart().await;
+}
+
+/// That this content is read there, or that it is gone.
+async fn reads(server: &TestServer, path: &str, content: Option<&[u8]>) {
+    let read = server.read(path, ANY).await;
+    match content {
+        Some(content) => assert!(read.status == 200 && read.body == content, "{path}: {}", read.status),
+        None => assert_eq!(read.status, 410, "{path}"),
+    }
+}
+
+async fn a_delete_of_an_older_version_leaves_the_newer_one_in_another_study(mut server: TestServer) {
+    server.restart_with(&[("ISOCENTER_STORE_DUPLICATES", "versions")]).await;
+    let newer = shared(2, 1, "B");
+    store(&server, &shared(1, 1, "A")).await;
+    store(&server, &newer).await;
+    store(&server, &ct(1, 1, 1).part10(Syntax::Explicit)).await;
+    delete(&server, "/studies/1.2.1").await;
+    reads(&server, &path(2, 1), Some(&newer)).await;
+    lose_and_reindex(&mut server).await;
+    reads(&server, &path(2, 1), Some(&newer)).await;
+    assert_eq!(server.instances_counted().await, 1);
+    is_clean(&server).await;
+}
+
+async fn what_was_stored_again_is_told_from_what_was_deleted_whatever_the_clocks_say(mut server: TestServer) {
+    let storage = server.storage().await;
+    // received by a process whose clock is behind, with the same bytes and with others; and with a receipt that was lost
+    for (study, comment, behind) in [(1, "A", Some(5_000)), (2, "B", Some(5_000)), (3, "A", None)] {
+        store(&server, &shared(study, 1, "A")).await;
+        let before = server.keys().await;
+        delete(&server, &format!("/studies/1.2.{study}")).await;
+        let again = shared(study, 1, comment);
+        store(&server, &again).await;
+        let key = server.keys().await.into_iter().find(|key| !before.contains(key)).unwrap();
+        let key = StorageKey::from_index(key);
+        let (bytes, receipt) = take(&storage, &key).await;
+        let receipt = match behind {
+            Some(behind) => Receipt { received_at: receipt.received_at - behind, ..receipt },
+            None => receipt,
+        };
+        give_back(&storage, &key, (bytes, receipt)).await;
+        // beside files those of a series are a file of their own
+        let receipts = server.data().join("objects").join(key.as_str()).with_file_name("receipts");
+        if behind.is_none() && receipts.exists() {
+            std::fs::remove_file(receipts).unwrap();
+        }
+        lose_and_reindex(&mut server).await;
+        reads(&server, &path(study, 1), Some(&again)).await;
+        is_clean(&server).await;
+        delete(&server, &format!("/studies/1.2.{study}")).await;
+        lose_and_reindex(&mut server).await;
+        reads(&server, &path(study, 1), None).await;
+    }
+}
+
+async fn a_delete_that_followed_a_restore_holds_also_where_the_index_is_older(mut server: TestServer) {
+    let (first, other) = (shared(1, 1, "A"), Elements::ct("1.2.1", "1.2.1.1", "1.2.9.8").part10(Syntax::Explicit));
+    store(&server, &first).await;
+    store(&server, &other).await;
+    delete(&server, "/studies/1.2.1").await;
+    server.save_index().await;
+    // taken back and deleted again
+    restore(&server, "1.2.1").await;
+    delete(&server, "/studies/1.2.1").await;
+    go_back_and_reindex(&mut server).await;
+    reads(&server, &path(1, 1), None).await;
+    assert_eq!(server.instances_counted().await, 0);
+    // one stored again with other bytes, and only the rest taken back
+    let again = shared(1, 1, "B");
+    store(&server, &again).await;
+    restore(&server, "1.2.1").await;
+    go_back_and_reindex(&mut server).await;
+    reads(&server, &path(1, 1), Some(&again)).await;
+    assert_eq!(server.instances_counted().await, 2);
+    is_clean(&server).await;
+}
+
+async fn what_was_replaced_since_the_index_was_saved_and_then_deleted_does_not_come_back(mut server: TestServer) {
+    server.restart_with(&[("ISOCENTER_STORE_DUPLICATES", "replace")]).await;
+    store(&server, &shared(1, 1, "A")).await;
+    server.save_index().await;
+    store(&server, &shared(1, 1, "B")).await;
+    delete(&server, "/studies/1.2.1").await;
+    go_back_and_reindex(&mut server).await;
+    reads(&server, &path(1, 1), None).await;
+    lose_and_reindex(&mut server).await;
+    reads(&server, &path(1, 1), None).await;
+    restore(&server, "1.2.1").await;
+    reads(&server, &path(1, 1), Some(&shared(1, 1, "B"))).await;
+    is_clean(&server).await;
+}
+
+async fn a_restore_that_was_cut_off_comes_about(mut server: TestServer) {
+    let file = shared(1, 1, "A");
+    store(&server, &file).await;
+    delete(&server, "/studies/1.2.1").await;
+    let id = server.index().await.query("select uuid from deletions").await.remove(0);
+    // what it does before it changes any row
+    let told = StorageKey::deletion(Uuid::try_parse(&id).unwrap());
+    server.storage().await.remove(&told).await.unwrap();
+    let (status, found) = reindex(&server).await;
+    assert_eq!((status, &found["deletes_taken_back"]), (0, &serde_json::json!(["1.2.1"])), "{found}");
+    reads(&server, &path(1, 1), Some(&file)).await;
+    delete(&server, "/studies/1.2.1").await;
+    restore(&server, "1.2.1").await;
+    for _ in 0..2 {
+        assert_eq!(reindex(&server).await.0, 0);
+        reads(&server, &path(1, 1), Some(&file)).await;
+        lose_and_reindex(&mut server).await;
+        reads(&server, &path(1, 1), Some(&file)).await;
+    }
+    is_clean(&server).await;
+}
+
+async fn a_delete_that_was_cut_off_and_asked_for_again_is_taken_back_with_it(mut server: TestServer) {
+    let files: Vec<_> = (1..=6).map(|instance| ct(1, 1, instance).part10(Syntax::Explicit)).collect();
+    assert_eq!(server.store(&files).await.status, 200);
+    // not known to the index, or known by a `reindex` that found all of it deleted
+    for known in [false, true] {
+        tell_of_a_deletion(&server, "1.2.1", "1.2.1.1", Uuid::now_v7()).await;
+        delete(&server, "/studies/1.2.1").await;
+        if known {
+            assert_eq!(reindex(&server).await.0, 0);
+        }
+        restore(&server, "1.2.1").await;
+        assert_eq!(server.instances_counted().await, 6);
+        let (status, found) = reindex(&server).await;
+        assert_eq!((status, &found["deletes_done"]), (0, &serde_json::json!([])), "{found}");
+        lose_and_reindex(&mut server).await;
+        assert_eq!(server.instances_counted().await, 6, "known: {known}");
+    }
+    is_clean(&server).await;
+}
+
+async fn contents_of_several_series_come_back_in_the_order_in_which_they_came(mut server: TestServer) {
+    for (study, policy) in [(1, "versions"), (2, "replace")] {
+        server.restart_with(&[("ISOCENTER_STORE_DUPLICATES", policy)]).await;
+        let uid = format!("1.2.{study}.7");
+        let file = |series: u32| {
+            let study = format!("1.2.{study}");
+            Elements::ct(&study, &format!("{study}.{series}"), &uid).part10(Syntax::Explicit)
+        };
+        // series are read in the order of their UIDs
+        let order = [2, 3, 1];
+        for series in order {
+            store(&server, &file(series)).await;
+        }
+        let last = format!("/studies/1.2.{study}/series/1.2.{study}.1/instances/{uid}");
+        delete(&server, &last).await;
+        lose_and_reindex(&mut server).await;
+        reads(&server, &last, None).await;
+        restore(&server, &uid).await;
+        reads(&server, &last, Some(&file(1))).await;
+        for (version, series) in (1..).zip(order) {
+            let path = format!("/studies/1.2.{study}/series/1.2.{study}.{series}/instances/{uid}?v={version}");
+            reads(&server, &path, Some(&file(series))).await;
+        }
+        is_clean(&server).await;
+    }
+}
+
+async fn no_sweep_forgets_a_delete_that_an_older_index_does_not_know(mut server: TestServer) {
+    let files: Vec<_> = (1..=6).map(|instance| ct(1, 1, instance).part10(Syntax::Explicit)).collect();
+    assert_eq!(server.store(&files).await.status, 200);
+    let long_ago = Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, 1_600_000_000, 0));
+    tell_of_a_deletion(&server, "1.2.1", "1.2.1.1", long_ago).await;
+    for flags in [&[][..], &["--full"]] {
+        server.lets_leases_run_out().await;
+        assert_eq!(sweep(&server, flags).await, (0, 0));
+    }
+    let (status, found) = reindex(&server).await;
+    assert_eq!((status, &found["deletes_done"]), (0, &serde_json::json!(["1.2.1.1"])), "{found}");
+    assert_eq!(server.instances_counted().await, 0);
+    start_without_index(&mut server).await;
+    assert_eq!(reindex(&server).await.0, 0);
+    assert_eq!(server.instances_counted().await, 0);
+}
+
+async fn what_tells_of_a_delete_and_cannot_be_read_is_named(server: TestServer) {
+    store(&server, &shared(1, 1, "A")).await;
+    let key = StorageKey::deletion(Uuid::now_v7());
+    put(&server.storage().await, &key, b"{".to_vec()).await;
+    let (status, found) = reindex(&server).await;
+    assert_eq!((status, &found["deletes_unread"]), (1, &1.into()), "{found}");
+    assert!(found["objects"].to_string().contains(key.as_str()), "{found}");
+}
