@@ -27,6 +27,7 @@ use crate::config::Config;
 use crate::dicom::uid::InstanceUid;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::ObjectStorage;
+use crate::store::keys::StorageKey;
 
 /// How long a part of the server may take to say that it is well.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -197,14 +198,21 @@ pub(crate) async fn expect_kinship(catalogue: &Catalogue, store: &ObjectStorage,
     Ok(())
 }
 
-/// Refuses an index with instances beside a store without objects: what is not mounted must not be taken for lost or removed.
+/// Refuses an index with instances beside a store without their objects: what is not mounted, or of another archive, must not be
+/// taken for lost or removed.
 pub(crate) async fn expect_objects(catalogue: &Catalogue, store: &ObjectStorage, config: &Config) -> Result<()> {
-    if store.list("studies").next().await.transpose()?.is_some() || !catalogue.holds_instances().await? {
+    let named = catalogue.some_objects(FEW.into()).await?;
+    if named.is_empty() {
         return Ok(());
     }
+    for location in named {
+        if store.exists(&StorageKey::from_index(location)).await?.is_some() {
+            return Ok(());
+        }
+    }
     Err(Error::configuration(format!(
-        "the index holds instances, but `{}` holds no object; mount the volume that is missing, or name the right place with \
-         `--storage-url` or `--data-dir`",
+        "the index holds instances, but `{}` holds none of their objects; mount the volume that is missing, or name the right \
+         place with `--storage-url` or `--data-dir`",
         config.storage_url()
     )))
 }
@@ -220,14 +228,16 @@ pub fn check(config: &Config) -> Result<()> {
     ObjectStorage::check(&config.storage_url())
 }
 
+/// How many objects are looked at to tell whether they are those of an index.
+const FEW: u8 = 100;
+
 /// Objects of instances that tell whether an index belongs to them: some may be strange to the right one.
 async fn first_objects(store: &ObjectStorage) -> Result<Vec<(String, InstanceUid, Uuid)>> {
-    const FEW: usize = 100;
     let instances = store.list("studies").try_filter_map(|(key, _)| async move {
         let object = key.instance_object();
         Ok(object.map(|object| (key.as_str().to_owned(), object.instance.instance, object.lease)))
     });
-    instances.take(FEW).try_collect().await
+    instances.take(usize::from(FEW)).try_collect().await
 }
 
 async fn within(probe: impl Future<Output = Result<()>>) -> Result<()> {

@@ -118,7 +118,6 @@ fn new(study: u32, series: u32, instance: u32) -> NewInstance {
         digest: [1; 32],
         received_digest: [2; 32],
         received_at: 1_700_000_000_000,
-        has_receipt: true,
         source: "test".into(),
         file_name: None,
         metadata: metadata.into_bytes(),
@@ -458,8 +457,8 @@ async fn what_a_deletion_hid_gets_a_row_that_is_never_seen_and_stands_in_no_way(
         database.query("select location, cast(version as text) from instances where hidden = 1 order by 1").await;
     assert_eq!(rows, ["gone/1/1.dcm 1", "gone/1/2.dcm 2", "gone/2/1.dcm 1", "gone/3/1.dcm 1"]);
     // and what was not stored again can be taken back
-    let staying = BTreeSet::from(["gone/1/1.dcm", "gone/1/2.dcm", "gone/3/1.dcm"].map(str::to_owned));
-    let restored = catalogue.restore(deletion.id, &scope, &staying, Some(Uuid::now_v7())).await.unwrap().unwrap();
+    let returning = BTreeSet::from(["gone/2/1.dcm".to_owned()]);
+    let restored = catalogue.restore(deletion.id, &scope, &returning, Uuid::now_v7()).await.unwrap().unwrap();
     assert_eq!((restored.instances, restored.taken), (1, 2), "instances, of which one had two versions");
     let back = catalogue.locate(&key(1, 1, 2), None).await.unwrap().unwrap();
     assert_eq!(catalogue.frame_block(back.id, 1).await.unwrap(), [1]);
@@ -724,14 +723,14 @@ const WAITING: [&str; 2] = ["select 'x'", "select 'x' from pg_locks where not gr
 async fn an_index_of_a_newer_version_is_refused(backend: Backend) {
     let database = TestDatabase::create(backend).await;
     let catalogue = database.open().await;
-    database.execute("update _sqlx_migrations set version = 1000000 where version = 5").await;
+    database.execute("update _sqlx_migrations set version = 1000000 where version = 6").await;
     let settings = DatabaseSettings::default();
     for error in [
         Catalogue::open(&database.url, &settings).await.map(drop).unwrap_err(),
         catalogue.migrate().await.map(drop).unwrap_err(),
     ] {
         assert_eq!(error.kind(), ErrorKind::Configuration);
-        assert!(error.message().contains("has version 1000000, this isocenter knows up to 5"), "{error}");
+        assert!(error.message().contains("has version 1000000, this isocenter knows up to 6"), "{error}");
     }
 }
 
@@ -745,7 +744,7 @@ async fn migrating_twice_at_once_migrates_once(backend: Backend) {
         })
         .collect();
     for task in tasks {
-        assert_eq!(task.await.unwrap().unwrap().to, 5);
+        assert_eq!(task.await.unwrap().unwrap().to, 6);
     }
     assert_eq!(database.query("select name from partitions").await, ["main"]);
 }

@@ -18,6 +18,13 @@ on_both_stacks!(
     a_restore_that_was_cut_off_comes_about,
     a_delete_that_was_cut_off_and_asked_for_again_is_taken_back_with_it,
     contents_of_several_series_come_back_in_the_order_in_which_they_came,
+    what_was_taken_back_after_the_index_was_saved_stays_in_the_place_of_what_was_deleted,
+    what_was_replaced_before_a_delete_does_not_take_the_place_of_what_is_taken_back,
+    a_copy_that_was_taken_back_is_not_taken_for_one_that_stays_deleted,
+    what_moved_away_and_back_is_found_where_it_was_last,
+    what_was_erased_since_the_index_was_saved_cannot_be_taken_back,
+    a_version_that_is_kept_in_another_study_keeps_its_number,
+    the_objects_of_another_archive_are_refused,
     no_sweep_forgets_a_delete_that_an_older_index_does_not_know,
     what_tells_of_a_delete_and_cannot_be_read_is_named,
 );
@@ -92,6 +99,7 @@ async fn what_was_stored_again_is_told_from_what_was_deleted_whatever_the_clocks
     for (study, comment, behind) in [(1, "A", Some(5_000)), (2, "B", Some(5_000)), (3, "A", None)] {
         store(&server, &shared(study, 1, "A")).await;
         let before = server.keys().await;
+        server.index().await.execute("update instances set received_at = received_at - 60000").await;
         delete(&server, &format!("/studies/1.2.{study}")).await;
         let again = shared(study, 1, comment);
         store(&server, &again).await;
@@ -159,9 +167,13 @@ async fn a_restore_that_was_cut_off_comes_about(mut server: TestServer) {
     store(&server, &file).await;
     delete(&server, "/studies/1.2.1").await;
     let id = server.index().await.query("select uuid from deletions").await.remove(0);
-    // what it does before it changes any row
-    let told = StorageKey::deletion(Uuid::try_parse(&id).unwrap());
-    server.storage().await.remove(&told).await.unwrap();
+    // what it writes before it changes any row
+    let told = StorageKey::restore(Uuid::try_parse(&id).unwrap(), Uuid::now_v7());
+    let objects = serde_json::json!({ "objects": server.keys().await });
+    put(&server.storage().await, &told, objects.to_string().into_bytes()).await;
+    // nothing of it is erased meanwhile
+    server.index().await.execute("update instances set hidden_at = 1 where hidden = 1").await;
+    assert_eq!(sweep(&server, &[]).await, (1, 0));
     let (status, found) = reindex(&server).await;
     assert_eq!((status, &found["deletes_taken_back"]), (0, &serde_json::json!(["1.2.1"])), "{found}");
     reads(&server, &path(1, 1), Some(&file)).await;
@@ -217,10 +229,138 @@ async fn contents_of_several_series_come_back_in_the_order_in_which_they_came(mu
         reads(&server, &last, Some(&file(1))).await;
         for (version, series) in (1..).zip(order) {
             let path = format!("/studies/1.2.{study}/series/1.2.{study}.{series}/instances/{uid}?v={version}");
-            reads(&server, &path, Some(&file(series))).await;
+            if policy == "versions" {
+                reads(&server, &path, Some(&file(series))).await;
+            } else if series != 1 {
+                assert_eq!(server.read(&path, ANY).await.status, 404, "what was replaced is none of it");
+            }
         }
         is_clean(&server).await;
     }
+}
+
+async fn what_was_taken_back_after_the_index_was_saved_stays_in_the_place_of_what_was_deleted(mut server: TestServer) {
+    let (first, second) = (shared(1, 1, "A"), shared(1, 1, "B"));
+    store(&server, &first).await;
+    delete(&server, "/studies/1.2.1/series/1.2.1.1").await;
+    store(&server, &second).await;
+    server.save_index().await;
+    delete(&server, &path(1, 1)).await;
+    restore(&server, "1.2.1.1").await;
+    for _ in 0..2 {
+        go_back_and_reindex(&mut server).await;
+        reads(&server, &path(1, 1), Some(&first)).await;
+        lose_and_reindex(&mut server).await;
+        reads(&server, &path(1, 1), Some(&first)).await;
+    }
+    is_clean(&server).await;
+}
+
+async fn what_was_replaced_before_a_delete_does_not_take_the_place_of_what_is_taken_back(mut server: TestServer) {
+    server.restart_with(&[("ISOCENTER_STORE_DUPLICATES", "replace")]).await;
+    let first = shared(1, 1, "W");
+    store(&server, &first).await;
+    store(&server, &Elements::ct("1.2.1", "1.2.1.1", "1.2.9.8").part10(Syntax::Explicit)).await;
+    delete(&server, &path(1, 1)).await;
+    store(&server, &shared(1, 1, "B")).await;
+    store(&server, &shared(1, 1, "C")).await;
+    delete(&server, "/studies/1.2.1/series/1.2.1.1").await;
+    restore(&server, "1.2.9.9").await;
+    restore(&server, "1.2.1.1").await;
+    reads(&server, &path(1, 1), Some(&first)).await;
+    lose_and_reindex(&mut server).await;
+    reads(&server, &path(1, 1), Some(&first)).await;
+    assert_eq!(server.instances_counted().await, 2);
+    is_clean(&server).await;
+}
+
+async fn a_copy_that_was_taken_back_is_not_taken_for_one_that_stays_deleted(mut server: TestServer) {
+    let file = shared(1, 1, "A");
+    server.save_index().await;
+    store(&server, &file).await;
+    let first = StorageKey::from_index(server.keys().await.remove(0));
+    delete(&server, &path(1, 1)).await;
+    store(&server, &file).await;
+    delete(&server, "/studies/1.2.1/series/1.2.1.1").await;
+    restore(&server, "1.2.9.9").await;
+    // the one that was taken back is found after the other
+    let storage = server.storage().await;
+    let object = take(&storage, &first).await;
+    go_back_and_reindex(&mut server).await;
+    reads(&server, &path(1, 1), None).await;
+    give_back(&storage, &first, object).await;
+    assert_eq!(reindex(&server).await.0, 0);
+    reads(&server, &path(1, 1), Some(&file)).await;
+    assert_eq!(sweep(&server, &[]).await, (0, 0));
+    is_clean(&server).await;
+}
+
+async fn what_moved_away_and_back_is_found_where_it_was_last(mut server: TestServer) {
+    for (policy, study) in [("replace", 1), ("versions", 3)] {
+        server.restart_with(&[("ISOCENTER_STORE_DUPLICATES", policy)]).await;
+        let uid = format!("1.2.8.{study}");
+        let file = |study: u32| {
+            let study = format!("1.2.{study}");
+            Elements::ct(&study, &format!("{study}.1"), &uid).part10(Syntax::Explicit)
+        };
+        let path = |study: u32| format!("/studies/1.2.{study}/series/1.2.{study}.1/instances/{uid}");
+        for place in [study, study + 1, study] {
+            store(&server, &file(place)).await;
+        }
+        for _ in 0..2 {
+            reads(&server, &path(study), Some(&file(study))).await;
+            assert_eq!(server.read(&path(study + 1), ANY).await.status, 404, "{policy}");
+            lose_and_reindex(&mut server).await;
+            assert_eq!(sweep(&server, &[]).await.0, 0);
+            is_clean(&server).await;
+        }
+    }
+}
+
+async fn what_was_erased_since_the_index_was_saved_cannot_be_taken_back(mut server: TestServer) {
+    store(&server, &shared(1, 1, "A")).await;
+    let other = Elements::ct("1.2.1", "1.2.1.1", "1.2.9.8").part10(Syntax::Explicit);
+    store(&server, &other).await;
+    server.save_index().await;
+    delete(&server, &path(1, 1)).await;
+    server.index().await.execute("update instances set hidden_at = 1 where hidden = 1").await;
+    assert_eq!(sweep(&server, &[]).await.0, 0);
+    assert_eq!(server.keys().await.len(), 1);
+    go_back_and_reindex(&mut server).await;
+    assert_eq!(server.run(&["restore", "1.2.9.9"]).await.status.code(), Some(1));
+    reads(&server, &path(1, 1), None).await;
+    assert_eq!(server.read("/studies/1.2.1/metadata", "application/dicom+json").await.status, 200);
+    assert_eq!(server.read("/studies/1.2.1/series/1.2.1.1/instances/1.2.9.8", ANY).await.body, other);
+    assert_eq!(sweep(&server, &[]).await.0, 0);
+    is_clean(&server).await;
+}
+
+async fn a_version_that_is_kept_in_another_study_keeps_its_number(mut server: TestServer) {
+    server.restart_with(&[("ISOCENTER_STORE_DUPLICATES", "versions")]).await;
+    let (kept, last) = (shared(1, 1, "A"), shared(1, 1, "C"));
+    store(&server, &kept).await;
+    store(&server, &shared(2, 1, "B")).await;
+    delete(&server, "/studies/1.2.2").await;
+    store(&server, &last).await;
+    reads(&server, &path(1, 1), Some(&last)).await;
+    reads(&server, &format!("{}?v=1", path(1, 1)), Some(&kept)).await;
+    is_clean(&server).await;
+}
+
+async fn the_objects_of_another_archive_are_refused(mut server: TestServer) {
+    store(&server, &shared(1, 1, "A")).await;
+    server.save_index().await;
+    let storage = server.storage().await;
+    let key = StorageKey::from_index(server.keys().await.remove(0));
+    let (bytes, receipt) = take(&storage, &key).await;
+    let object = key.instance_object().unwrap();
+    give_back(&storage, &StorageKey::instance(&object.instance, Uuid::now_v7(), 0), (bytes, receipt)).await;
+    for command in ["reindex", "sweep"] {
+        let output = server.run(&[command]).await;
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && error.contains("none of their objects"), "{command}: {error}");
+    }
+    server.restore_index().await;
 }
 
 async fn no_sweep_forgets_a_delete_that_an_older_index_does_not_know(mut server: TestServer) {

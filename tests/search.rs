@@ -84,7 +84,6 @@ fn new_instance(entry: IndexEntry, metadata: &str) -> NewInstance {
         digest: [1; 32],
         received_digest: [2; 32],
         received_at: 1,
-        has_receipt: true,
         source: "test".into(),
         file_name: None,
         metadata: metadata.as_bytes().to_vec(),

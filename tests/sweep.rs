@@ -572,7 +572,7 @@ async fn what_tells_of_a_deletion_that_never_came_about_goes_with_any_sweep_that
         for key in [&old, &new] {
             let told = json!({
                 "study": "1.2", "at": 0, "who": "", "reason": "",
-                "objects": ["studies/1.2/3.4/5.6.0192e4a0b7c87d3e9f00aabbccddeeff.0.dcm"],
+                "objects": { "studies/1.2/3.4/5.6.0192e4a0b7c87d3e9f00aabbccddeeff.0.dcm": 0 },
             });
             put(&storage, key, told.to_string().into_bytes()).await;
         }

@@ -60,10 +60,10 @@ static CASES: LazyLock<[Case; 8]> = LazyLock::new(|| {
             After::Gone,
         ),
         case(
-            vec![rule("SOPInstanceUID", Action::Set(text("1.2.3")))],
+            vec![rule("SOPInstanceUID", Action::Prefix(text("9.")))],
             "SOPInstanceUID",
             Tag(8, 0x18),
-            After::Is("1.2.3"),
+            After::Begins("9."),
         ),
     ]
 });

@@ -106,7 +106,6 @@ impl Described {
             digest: object.digest,
             received_digest: object.received_digest,
             received_at: object.received_at,
-            has_receipt: true,
             source: object.source.to_owned(),
             file_name: None,
             metadata: self.metadata.json,

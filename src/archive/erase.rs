@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
+use uuid::Uuid;
 
+use crate::archive::events;
 use crate::catalogue::{Catalogue, Deletable, DeletionId};
 use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
@@ -61,7 +63,7 @@ pub async fn erase(
     }
 }
 
-/// The deletions that are due and of which an object tells. Where none does, the delete was taken back, and this index is older.
+/// The deletions that are due, of which an object tells, and of which nothing was taken back that this index does not know of.
 async fn told(
     catalogue: &Catalogue,
     store: &ObjectStorage,
@@ -69,18 +71,40 @@ async fn told(
     tell: &mut impl FnMut(&Erased),
 ) -> Result<Vec<DeletionId>> {
     let mut told = Vec::new();
-    for (deletion, id) in catalogue.due_deletions(hidden_before).await? {
+    let due = catalogue.due_deletions(hidden_before).await?;
+    let restores = if due.is_empty() { Vec::new() } else { events::restores(store).await? };
+    for (deletion, id) in due {
         let key = StorageKey::deletion(id);
-        if store.exists(&key).await?.is_some() {
-            told.push(deletion);
+        let of_this = restores.iter().filter(|(of, ..)| *of == id);
+        let why = if store.exists(&key).await?.is_none() {
+            "no object tells of the delete; `isocenter restore` takes it back"
+        } else if is_taken_back(catalogue, store, deletion, of_this).await? {
+            "some of it was taken back since this index was saved; `isocenter reindex` brings it up to date"
         } else {
-            let why = "no object tells of the delete, as if it had been taken back since this index was saved; \
-                       `isocenter restore` takes it back here too";
-            tracing::error!(deletion = %id, why, "what was deleted is not erased");
-            tell(&Erased { key, failure: Some(Error::new(ErrorKind::Conflict, why)) });
-        }
+            told.push(deletion);
+            continue;
+        };
+        tracing::error!(deletion = %id, why, "what was deleted is not erased");
+        tell(&Erased { key, failure: Some(Error::new(ErrorKind::Conflict, why)) });
     }
     Ok(told)
+}
+
+/// Whether any of these restores tells of something that the deletion hides here.
+async fn is_taken_back(
+    catalogue: &Catalogue,
+    store: &ObjectStorage,
+    deletion: DeletionId,
+    restores: impl Iterator<Item = &(Uuid, StorageKey, u64)>,
+) -> Result<bool> {
+    for (_, key, bytes) in restores {
+        // one that cannot be read may tell of anything
+        let Some(told) = events::taken_back(store, key, *bytes).await? else { return Ok(true) };
+        if catalogue.hides_any(deletion, told.objects).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Removes the objects of a batch, then the rows of those that are gone.

@@ -1,11 +1,13 @@
 //! Use cases that several doors share: storing, retrieving, comparing index and objects. No protocol's status codes here.
 
+mod agree;
 mod begun;
 mod commit;
 pub mod delete;
 mod describe;
 mod digest;
 pub mod erase;
+mod events;
 mod heal;
 pub mod ingest;
 mod lease;

@@ -14,7 +14,7 @@
 //!
 //! A copy of what has a row is only needless if the object of that row is whole; if not, the row names the copy from then on.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,15 +24,16 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use crate::archive::delete::{Told, take_back};
+use crate::archive::agree::{Agreed, agree};
 use crate::archive::describe::{Describer, Object};
+use crate::archive::events::{self, Events};
 use crate::archive::heal::{Again, Healer};
 use crate::archive::lease::{Lease, Leases};
 use crate::archive::limits::IngestLimits;
 use crate::archive::policy::Policy;
 use crate::archive::reread::{Reread, reread};
 use crate::catalogue::{
-    Catalogue, Deletion, Inserted, Left, LeftObject, NewInstance, NotInserted, Occasion, Rules, Work, taken_at,
+    Catalogue, Inserted, Left, LeftObject, NewInstance, NotInserted, Occasion, Rules, Work, taken_at,
 };
 use crate::config::{Duplicates, OtherPatient, StoreSettings};
 use crate::dicom::uid::{InstanceKey, InstanceUid, SeriesUid, StudyUid};
@@ -132,37 +133,7 @@ struct Candidate {
 struct Read {
     candidate: Candidate,
     row: NewInstance,
-}
-
-/// Which deletion hides an object, by a digest of its key: there may be millions of what was ever deleted.
-#[derive(Default)]
-struct HiddenBy(HashMap<[u8; 16], Arc<Deletion>>);
-
-impl HiddenBy {
-    fn name(key: &str) -> [u8; 16] {
-        let mut name = [0; 16];
-        blake3::Hasher::new().update(key.as_bytes()).finalize_xof().fill(&mut name);
-        name
-    }
-
-    fn add(&mut self, objects: &[(InstanceUid, String)], deletion: &Arc<Deletion>) {
-        self.0.extend(objects.iter().map(|(_, key)| (Self::name(key), Arc::clone(deletion))));
-    }
-
-    fn deletion(&self, key: &StorageKey) -> Option<Arc<Deletion>> {
-        self.0.get(&Self::name(key.as_str())).map(Arc::clone)
-    }
-}
-
-/// What a run did about deletions.
-#[derive(Debug, Default)]
-pub struct Agreed {
-    /// Those of which the index did not know, although it had rows of what they hide: older than they, or they were cut off.
-    pub deleted: Vec<Deletion>,
-    /// Those that hid instances, although they had been taken back.
-    pub restored: Vec<Deletion>,
-    /// What tells of deletions and could not be read: nothing hides what they hid.
-    pub unread: Vec<StorageKey>,
+    without_receipt: bool,
 }
 
 impl Reindex {
@@ -218,9 +189,8 @@ impl Reindex {
         }
         let lapsed = catalogue.lapsed_leases().await?;
         catalogue.forget_all_left().await?;
-        // in this order: what was deleted again since is hidden by another
-        let mut agreed = Agreed { restored: self.taken_back().await?, ..Agreed::default() };
-        let hidden = self.deletions(&mut agreed).await?;
+        let events = Events::read(&self.shared.store, self.rules.duplicates).await?;
+        let agreed = agree(catalogue, &self.shared.store, &events).await?;
         let mut series = pin!(by_series(self.shared.store.list("studies")));
         while let Some(objects) = series.try_next().await? {
             let mut left = Vec::new();
@@ -228,7 +198,7 @@ impl Reindex {
                 left.extend(one.left());
                 tell(one);
             };
-            self.series(lease, objects, &hidden, &mut note).await?;
+            self.series(lease, objects, &events, &mut note).await?;
             if !left.is_empty() {
                 catalogue.leave(&left).await?;
             }
@@ -239,51 +209,13 @@ impl Reindex {
         Ok(agreed)
     }
 
-    /// Takes back the deletions that hide instances and of which no object tells: who took them back removed it.
-    async fn taken_back(&self) -> Result<Vec<Deletion>> {
-        let Shared { store, catalogue, .. } = &*self.shared;
-        let mut restored = Vec::new();
-        for deletion in catalogue.hiding_deletions().await? {
-            let told = store.exists(&StorageKey::deletion(deletion.id)).await?.is_some();
-            if !told && take_back(catalogue, store, &deletion).await?.instances > 0 {
-                restored.push(deletion);
-            }
-        }
-        Ok(restored)
-    }
-
-    /// The deletions that objects tell of; the index knows them afterwards.
-    async fn deletions(&self, agreed: &mut Agreed) -> Result<HiddenBy> {
-        let Shared { store, catalogue, .. } = &*self.shared;
-        let mut hidden = HiddenBy::default();
-        let mut listing = store.list("deletions");
-        while let Some((key, bytes)) = listing.try_next().await? {
-            let Some(id) = key.deletion_id() else { continue };
-            let told = Told::read(store, &key, bytes).await?;
-            let Some((told, deletion)) = told.and_then(|told| told.deletion(id).map(|deletion| (told, deletion)))
-            else {
-                // it may have been taken back since it was listed
-                if store.exists(&key).await?.is_some() {
-                    agreed.unread.push(key);
-                }
-                continue;
-            };
-            let objects = told.named();
-            if catalogue.adopt(&deletion, &objects).await? > 0 {
-                agreed.deleted.push(deletion.clone());
-            }
-            hidden.add(&objects, &Arc::new(deletion));
-        }
-        Ok(hidden)
-    }
-
     /// The objects of a series: first those that are alone under their UID, many at once, then the others in the order in which
     /// they came.
     async fn series(
         &self,
         lease: &Lease,
         objects: Vec<Candidate>,
-        hidden: &HiddenBy,
+        events: &Events,
         tell: &mut impl FnMut(Reindexed),
     ) -> Result<()> {
         let mut unknown = Vec::new();
@@ -298,7 +230,7 @@ impl Reindex {
         let reads = stream::iter(alone.into_iter().flatten()).map(|one| self.read(one)).buffer_unordered(self.parallel);
         let mut batches = pin!(reads.chunks(ROWS));
         while let Some(batch) = batches.next().await {
-            self.write(lease, batch.into_iter().collect::<Result<Vec<_>>>()?, hidden, tell).await?;
+            self.write(lease, batch.into_iter().collect::<Result<Vec<_>>>()?, events, tell).await?;
         }
         for objects in several {
             let mut reads = stream::iter(objects).map(|one| self.read(one)).buffered(self.parallel);
@@ -311,7 +243,7 @@ impl Reindex {
                 Err(told) => (0, Uuid::nil(), told.bytes),
             });
             for one in read {
-                self.write(lease, vec![one], hidden, tell).await?;
+                self.write(lease, vec![one], events, tell).await?;
             }
         }
         Ok(())
@@ -349,7 +281,7 @@ impl Reindex {
         &self,
         lease: &Lease,
         batch: Vec<Result<Read, Reindexed>>,
-        hidden: &HiddenBy,
+        events: &Events,
         tell: &mut impl FnMut(Reindexed),
     ) -> Result<()> {
         let mut read = Vec::new();
@@ -357,7 +289,21 @@ impl Reindex {
             match one {
                 Ok(mut one) => {
                     // hidden as it gets its row: whoever stores it again in between must not be told that it is there
-                    one.row.deletion = hidden.deletion(&one.candidate.key);
+                    let received_at = (!one.without_receipt).then_some(one.row.received_at);
+                    let instance = &one.candidate.object.instance.instance;
+                    let fate = match events.fate(&one.row.location, instance, received_at) {
+                        events::Fate::Left => Some(Fate::LeftOver),
+                        events::Fate::Superseded => Some(Fate::Superseded),
+                        events::Fate::Deleted(deletion) => {
+                            one.row.deletion = Some(deletion);
+                            None
+                        }
+                        events::Fate::Shown | events::Fate::Unknown => None,
+                    };
+                    if let Some(fate) = fate {
+                        tell(Reindexed { key: one.candidate.key, bytes: one.candidate.bytes, fate });
+                        continue;
+                    }
                     read.push(one);
                 }
                 Err(told) => tell(told),
@@ -370,7 +316,7 @@ impl Reindex {
         let (objects, rows): (Vec<_>, Vec<_>) = read
             .into_iter()
             .map(|one| {
-                let about = (!one.row.has_receipt, one.row.deletion.is_some(), one.row.digest);
+                let about = (one.without_receipt, one.row.deletion.is_some(), one.row.digest);
                 ((one.candidate, about), one.row)
             })
             .unzip();
@@ -433,8 +379,8 @@ impl Shared {
         };
         let Receipt { received_at, received_digest, .. } = receipt.unwrap_or(assumed);
         let object = Object { location: &candidate.key, size, digest, received_digest, received_at, source: SOURCE };
-        let row = NewInstance { has_receipt: receipt.is_some(), ..described.into_row(&object) };
-        Ok(Read { candidate, row })
+        let row = described.into_row(&object);
+        Ok(Read { candidate, row, without_receipt: receipt.is_none() })
     }
 }
 

@@ -22,11 +22,12 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use uuid::Uuid;
 
-use crate::archive::delete::Told;
 use crate::archive::erase;
+use crate::archive::events;
 use crate::archive::reread::{Found, Whole, is_whole};
 use crate::catalogue::{Catalogue, EndedLease, Left, LeftObject, Work};
 use crate::clock;
+use crate::dicom::uid::Scope;
 use crate::error::{Error, Result};
 use crate::store::keys::{InstanceObject, StorageKey};
 use crate::store::{ObjectStorage, Receipt};
@@ -136,7 +137,7 @@ async fn sweep_under(
             return Ok(Swept { leases, newer: look.newer });
         }
         let removed = !look.strays || sweep.remove_strays(tell).await?;
-        sweep.remove_untold_deletions().await?;
+        sweep.remove_idle_events().await?;
         if removed {
             sweep.forget_leases().await?;
         }
@@ -407,7 +408,12 @@ impl Sweep<'_> {
             Some(Left::Needless | Left::Different) => {}
             Some(Left::Unread) | None => return Ok(false),
         }
-        for (location, size, digest) in self.catalogue.objects_of(&one.object.instance.instance).await? {
+        let objects = self.catalogue.objects_of(&one.object.instance.instance).await?;
+        if objects.is_empty() {
+            // all that it was needless beside is erased
+            return self.catalogue.was_deleted(&Scope::Instance(one.object.instance.clone())).await;
+        }
+        for (location, size, digest) in objects {
             let whole = Whole { size, digest };
             if is_whole(self.store, &StorageKey::from_index(location), whole).await? == Found::Whole {
                 return Ok(true);
@@ -428,9 +434,9 @@ impl Sweep<'_> {
         Ok(removed)
     }
 
-    /// Removes the objects that tell of deletions of which the index knows nothing, and of which there is nothing left to hide. Others
-    /// were cut off, or the index is older than they: `reindex` makes them come about.
-    async fn remove_untold_deletions(&self) -> Result<()> {
+    /// Removes the objects that tell of deletions of which the index knows nothing, and of whose objects it has no row. Others were
+    /// cut off, or taken back, or the index is older than they: `reindex` goes by them.
+    async fn remove_idle_events(&self) -> Result<()> {
         if self.options.dry_run {
             return Ok(());
         }
@@ -438,20 +444,26 @@ impl Sweep<'_> {
         let before = now.saturating_sub(UNTOLD.max(self.options.grace));
         let old = deletions_before(self.store.list("deletions"), before.as_secs());
         let mut batches = pin!(old.try_chunks(BATCH).map_err(|error| error.1));
+        let mut idle = HashSet::new();
         while let Some(batch) = batches.try_next().await? {
             self.go_on().await?;
             let ids: Vec<Uuid> = batch.iter().map(|(id, _)| *id).collect();
             let known = self.catalogue.known_deletions(&ids).await?;
             for (id, bytes) in batch.into_iter().filter(|(id, _)| !known.contains(id)) {
                 let key = StorageKey::deletion(id);
-                let told = Told::read(self.store, &key, bytes).await?;
-                match told {
-                    Some(told) if !self.catalogue.shows_any(&told.named()).await? => self.store.remove(&key).await?,
-                    _ => tracing::warn!(
-                        deletion = %id,
-                        "a delete was cut off, or the index is older than it: `isocenter reindex` makes it come about"
-                    ),
+                let Some((_, told)) = events::deletion(self.store, &key, bytes).await? else { continue };
+                let instances = told.instances();
+                let uids = instances.iter().map(|(uid, _)| uid.clone()).collect();
+                let named = self.catalogue.locations_of(&uids).await?;
+                if !instances.iter().any(|(_, key)| named.contains(*key)) {
+                    self.store.remove(&key).await?;
+                    idle.insert(id);
                 }
+            }
+        }
+        if !idle.is_empty() {
+            for (_, key, _) in events::restores(self.store).await?.into_iter().filter(|(of, ..)| idle.contains(of)) {
+                self.store.remove(&key).await?;
             }
         }
         Ok(())

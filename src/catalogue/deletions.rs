@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use uuid::Uuid;
+use uuid::{NoContext, Timestamp, Uuid};
 
 use super::database::Database;
 use super::dialect::Dialect;
@@ -42,6 +42,8 @@ pub struct Deletable {
     pub id: InstanceId,
     /// The storage key of its object.
     pub location: String,
+    /// When that was received, in milliseconds since 1970-01-01 UTC.
+    pub received_at: i64,
 }
 
 /// How hiding came out.
@@ -60,7 +62,7 @@ impl Catalogue {
     /// `Unavailable` when the database is.
     pub async fn deletable(&self, scope: &Scope) -> Result<Vec<Deletable>> {
         let mut found = Vec::new();
-        for statement in in_scope(scope, "i.id, i.location") {
+        for statement in in_scope(scope, "i.id, i.location, i.received_at") {
             let rows = self.database().read_all(statement).await?;
             found.extend(rows.iter().map(deletable).collect::<Result<Vec<_>>>()?);
         }
@@ -75,7 +77,7 @@ impl Catalogue {
         let mut replaced = Statement::new(
             "select r.location from instances i join series s on s.id = i.series_id join studies t on t.id = i.study_id \
              join instances r on r.partition_id = i.partition_id and r.sop_instance_uid = i.sop_instance_uid \
-             and r.hidden <> 0 and r.hidden in (2, 4) \
+             and r.hidden <> 0 and (r.hidden = 2 or r.hidden = 4 and r.deletion_id is null) \
              where t.partition_id = $1 and t.study_uid = $2 and i.hidden in (0, 3)",
         )
         .with(MAIN_PARTITION)
@@ -85,34 +87,24 @@ impl Catalogue {
         rows.iter().map(|row| row.text(0).map(str::to_owned)).collect()
     }
 
-    /// Whether any of these objects can be seen, or is an older version that is kept.
+    /// The id of an event that is after all that this index knows of, whatever the clock says; a UUIDv7.
     ///
     /// # Errors
     /// `Unavailable` when the database is.
-    pub async fn shows_any(&self, objects: &[(InstanceUid, String)]) -> Result<bool> {
-        let (uids, locations) = uids_and_locations(objects);
-        for half in shown(self.database().dialect(), &uids) {
-            let rows = self.database().read_all(half).await?;
-            for row in rows {
-                if locations.contains(row.text(4)?) {
-                    return Ok(true);
-                }
-            }
-        }
-        Ok(false)
-    }
-
-    /// The deletions in a study that hide nothing: all is erased, or others hide it.
-    ///
-    /// # Errors
-    /// `Unavailable` when the database is.
-    pub async fn idle_deletions(&self, study: &StudyUid) -> Result<Vec<Uuid>> {
-        let idle = Statement::new(
-            "select uuid from deletions d where partition_id = $1 and study_uid = $2 \
-             and not exists (select 1 from instances i where i.deletion_id = d.id limit 1)",
+    pub async fn next_event(&self) -> Result<Uuid> {
+        let last = Statement::new(
+            "select max(uuid) from (select max(uuid) as uuid from deletions union all select max(uuid) from restores) e",
         );
-        let rows = self.database().read_all(idle.with(MAIN_PARTITION).with(study.as_str())).await?;
-        rows.iter().map(|row| Uuid::try_parse(row.text(0)?).map_err(damaged)).collect()
+        let last = self.database().read_optional(last).await?;
+        let last = last.as_ref().and_then(|row| row.optional_text(0).transpose()).transpose()?;
+        let last = last.map(Uuid::try_parse).transpose().map_err(damaged)?.and_then(|last| last.get_timestamp());
+        let after = |(seconds, nanos): (u64, u32)| {
+            seconds.saturating_mul(1000).saturating_add(u64::from(nanos / 1_000_000)) + 1
+        };
+        let now = u64::try_from(clock::unix_millis()).unwrap_or_default();
+        let at = last.map_or(now, |last| now.max(after(last.to_unix())));
+        let nanos = u32::try_from(at % 1000).unwrap_or_default() * 1_000_000;
+        Ok(Uuid::new_v7(Timestamp::from_unix(NoContext, at / 1000, nanos)))
     }
 
     /// Hides the instances of a scope, if they are those named. On `Ok` it is durable, and whoever asks from now on does not
@@ -128,43 +120,6 @@ impl Catalogue {
             Box::pin(async move { hide(transaction, &deletion, &named).await })
         })
         .await
-    }
-
-    /// Makes a deletion known that an index has lost, or that was cut off, and hides what rows name of its objects: how many
-    /// instances. From now on, so that there is time to take it back.
-    ///
-    /// # Errors
-    /// `Unavailable` when the database is.
-    pub async fn adopt(&self, deletion: &Deletion, objects: &[(InstanceUid, String)]) -> Result<u64> {
-        let (deletion, objects) = (deletion.clone(), objects.to_vec());
-        self.transact(move |transaction| {
-            let (deletion, objects) = (deletion.clone(), objects.clone());
-            Box::pin(async move {
-                if is_known(transaction, &deletion).await? {
-                    return Ok((false, 0));
-                }
-                let studies = named_rows(transaction, &objects).await?.iter().map(|row| row.study).collect();
-                lock(transaction, &deletion.scope, studies).await?;
-                let rows = named_rows(transaction, &objects).await?;
-                let id = make_known(transaction, &deletion).await?;
-                hide_rows(transaction, clock::unix_millis(), id, &rows).await?;
-                Ok((true, rows.len() as u64))
-            })
-        })
-        .await
-    }
-
-    /// The deletions that hide instances that are not being erased.
-    ///
-    /// # Errors
-    /// `Unavailable` when the database is.
-    pub async fn hiding_deletions(&self) -> Result<Vec<Deletion>> {
-        let hiding = Statement::new(format!(
-            "select {DELETION} from deletions d where exists \
-             (select 1 from instances i where i.deletion_id = d.id and i.hidden = 1 limit 1) order by d.id"
-        ));
-        let rows = self.database().read_all(hiding).await?;
-        rows.iter().map(deletion).collect()
     }
 
     /// The deletions of a study, series or instance by its UID, the latest first.
@@ -282,35 +237,6 @@ struct Place {
 
 fn place(row: &Row) -> Result<Place> {
     Ok(Place { id: row.integer(0)?, series: row.integer(1)?, study: row.integer(2)?, hidden: row.integer(3)? })
-}
-
-/// The rows that name any of these objects and that no deletion hides.
-async fn named_rows(transaction: &mut Transaction, objects: &[(InstanceUid, String)]) -> Result<Vec<Place>> {
-    let (uids, locations) = uids_and_locations(objects);
-    let halves = shown(transaction.dialect(), &uids);
-    let mut named = Vec::new();
-    for row in transaction.fetch_each(halves.into()).await?.iter().flatten() {
-        if locations.contains(row.text(4)?) {
-            named.push(place(row)?);
-        }
-    }
-    Ok(named)
-}
-
-fn uids_and_locations(objects: &[(InstanceUid, String)]) -> (BTreeSet<String>, BTreeSet<&str>) {
-    objects.iter().map(|(uid, location)| (uid.to_string(), location.as_str())).unzip()
-}
-
-/// The rows of these UIDs that no deletion hides: visible and hidden ones have an index each.
-fn shown(dialect: Dialect, uids: &BTreeSet<String>) -> [Statement; 2] {
-    let any = dialect.any(2);
-    ["hidden = 0", "hidden <> 0 and hidden = 3"].map(|half| {
-        let text = format!(
-            "select id, series_id, study_id, hidden, location from instances \
-             where partition_id = $1 and sop_instance_uid {any} and {half}"
-        );
-        Statement::new(text).with(MAIN_PARTITION).with(uids.iter().cloned().collect::<Vec<_>>())
-    })
 }
 
 async fn is_known(transaction: &mut Transaction, deletion: &Deletion) -> Result<bool> {
@@ -453,5 +379,5 @@ fn deletion(row: &Row) -> Result<Deletion> {
 }
 
 pub(super) fn deletable(row: &Row) -> Result<Deletable> {
-    Ok(Deletable { id: InstanceId(row.integer(0)?), location: row.text(1)?.to_owned() })
+    Ok(Deletable { id: InstanceId(row.integer(0)?), location: row.text(1)?.to_owned(), received_at: row.integer(2)? })
 }

@@ -41,14 +41,10 @@ pub(super) struct Gone {
     pub(super) came: Came,
     pub(super) location: String,
     pub(super) received_digest: Vec<u8>,
-    pub(super) deleted_at: i64,
 }
 
-/// How much the clocks of processes may differ, in milliseconds: what came so shortly before a delete may have come after it.
-const SKEW: i64 = 60_000;
-
 impl Gone {
-    pub(super) fn of(new: &NewInstance, deletion: i64, version: i64, deleted_at: i64) -> Self {
+    pub(super) fn of(new: &NewInstance, deletion: i64, version: i64) -> Self {
         let InstanceKey { study, series, .. } = &new.entry.key;
         Self {
             deletion,
@@ -57,17 +53,14 @@ impl Gone {
             came: Came::of(new),
             location: new.location.clone(),
             received_digest: new.received_digest.to_vec(),
-            deleted_at,
         }
     }
 
-    /// Whether this is another copy of what was deleted after it came. Nobody knows that of one without a receipt.
-    pub(super) fn takes_along(&self, new: &NewInstance) -> bool {
+    /// Whether they are the same instance with the same content.
+    pub(super) fn is_copy(&self, new: &NewInstance) -> bool {
         let InstanceKey { study, series, .. } = &new.entry.key;
         self.received_digest == new.received_digest
             && (self.place.0.as_str(), self.place.1.as_str()) == (study.as_str(), series.as_str())
-            && new.has_receipt
-            && (new.received_at <= self.came.0 || new.received_at <= self.deleted_at.saturating_sub(SKEW))
     }
 }
 
@@ -87,11 +80,10 @@ pub(super) fn earlier(row: &Row) -> Result<(String, Earlier)> {
     let gone = Gone {
         deletion,
         version,
-        place: (row.text(7)?.to_owned(), row.text(8)?.to_owned()),
+        place: (row.text(6)?.to_owned(), row.text(7)?.to_owned()),
         came,
         location,
         received_digest: row.bytes(5)?.to_vec(),
-        deleted_at: row.integer(6)?,
     };
     Ok((uid, Earlier::Gone(gone)))
 }
@@ -99,10 +91,9 @@ pub(super) fn earlier(row: &Row) -> Result<(String, Earlier)> {
 /// The older versions that are kept of these SOP Instance UIDs, and what was deleted of them.
 pub(super) fn find_hidden(dialect: Dialect, uids: Vec<String>) -> Statement {
     let find = Statement::new(format!(
-        "select i.sop_instance_uid, i.version, i.received_at, i.location, i.deletion_id, i.received_digest, d.deleted_at, \
+        "select i.sop_instance_uid, i.version, i.received_at, i.location, i.deletion_id, i.received_digest, \
          t.study_uid, s.series_uid \
          from instances i join series s on s.id = i.series_id join studies t on t.id = i.study_id \
-         left join deletions d on d.id = i.deletion_id \
          where i.partition_id = $1 and (i.hidden = 3 or i.deletion_id is not null) and i.hidden <> 0 and i.sop_instance_uid {}",
         dialect.any(2)
     ));

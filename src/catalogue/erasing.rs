@@ -22,7 +22,7 @@ impl Catalogue {
     /// `Unavailable` when the database is.
     pub async fn taken_erasable(&self, after: Option<InstanceId>, most: i64) -> Result<Vec<Deletable>> {
         let left = Statement::new(
-            "select id, location from instances where hidden <> 0 and hidden = 4 and id > $1 order by id limit $2",
+            "select id, location, received_at from instances where hidden <> 0 and hidden = 4 and id > $1 order by id limit $2",
         );
         let rows = self.database().read_all(left.with(after.map_or(0, |id| id.0)).with(most)).await?;
         rows.iter().map(deletable).collect()
@@ -43,6 +43,17 @@ impl Catalogue {
         rows.iter().map(deletion).collect()
     }
 
+    /// Whether a deletion hides any of these objects.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is.
+    pub async fn hides_any(&self, deletion: DeletionId, locations: Vec<String>) -> Result<bool> {
+        let any = self.database().dialect().any(2);
+        let text = format!("select 1 from instances where deletion_id = $1 and location {any} and hidden = 1 limit 1");
+        let rows = self.database().read_optional(Statement::new(text).with(deletion.0).with(locations)).await?;
+        Ok(rows.is_some())
+    }
+
     /// Takes hidden instances whose time is over and that no deletion hides or one of these, so that nothing brings them back:
     /// their objects are to be erased, and then their rows with [`Catalogue::forget_instances`].
     ///
@@ -58,7 +69,7 @@ impl Catalogue {
         let due = format!(
             "update instances set hidden = 4 where id in (select id from instances \
              where hidden in (1, 2) and hidden_at <= $1 and (deletion_id is null or deletion_id {}) \
-             order by hidden_at limit $3) and hidden in (1, 2) returning id, location",
+             order by hidden_at limit $3) and hidden in (1, 2) returning id, location, received_at",
             self.database().dialect().any(2)
         );
         let due = Statement::new(due).with(hidden_before).with(deletions).with(most);

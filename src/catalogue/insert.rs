@@ -41,8 +41,6 @@ pub struct NewInstance {
     pub received_digest: [u8; 32],
     /// Time of receipt, milliseconds since 1970-01-01 UTC.
     pub received_at: i64,
-    /// A receipt told that time, and not merely the lease under which it was received.
-    pub has_receipt: bool,
     /// Who sent it and how.
     pub source: String,
     /// Its file name where known.

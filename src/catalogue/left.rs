@@ -101,8 +101,9 @@ impl Catalogue {
     /// # Errors
     /// `Unavailable` when the database is.
     pub async fn left_below(&self, path: &str) -> Result<Vec<String>> {
-        let statement = Statement::new("select location from left_objects where location like $1");
-        let rows = self.database().read_all(statement.with(format!("{path}%"))).await?;
+        // a colon comes after digits, dots and slashes
+        let statement = Statement::new("select location from left_objects where location >= $1 and location < $2");
+        let rows = self.database().read_all(statement.with(path).with(format!("{path}:"))).await?;
         rows.iter().map(|row| row.text(0).map(str::to_owned)).collect()
     }
 

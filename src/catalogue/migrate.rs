@@ -45,6 +45,11 @@ const MIGRATIONS: &[(&str, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0005_left_objects.sql"),
         include_str!("../../migrations/postgres/0005_left_objects.sql"),
     ),
+    (
+        "restores",
+        include_str!("../../migrations/sqlite/0006_restores.sql"),
+        include_str!("../../migrations/postgres/0006_restores.sql"),
+    ),
 ];
 
 /// The newest version that this build knows.

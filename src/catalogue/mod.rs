@@ -4,6 +4,7 @@
 //! ([`Catalogue::insert_instances`]). SQLite has one connection that writes, and what waits for it is committed together;
 //! PostgreSQL has a pool. No type of sqlx leaves this module.
 
+mod agreeing;
 mod columns;
 mod conditions;
 mod connect;
@@ -41,6 +42,7 @@ use sqlx::Executor as _;
 use crate::config::{DatabaseSettings, DatabaseUrl};
 use crate::error::Result;
 
+pub use agreeing::{Standing, Verdict};
 pub use deletions::{Deletable, Deletion, Hid};
 pub use erasing::DeletionId;
 pub use insert::{Inserted, NewInstance, NotInserted, Occasion, Patient, Rules};
@@ -118,13 +120,14 @@ impl Catalogue {
         Ok(())
     }
 
-    /// Whether there is any instance whose object is there, as far as the index knows.
+    /// The storage keys of some objects that are there, as far as the index knows; none if there are no instances.
     ///
     /// # Errors
     /// `Unavailable` when the database is.
-    pub async fn holds_instances(&self) -> Result<bool> {
-        let one = sql::Statement::new("select id from instances where hidden <> 4 limit 1");
-        self.0.database.read_optional(one).await.map(|row| row.is_some())
+    pub async fn some_objects(&self, most: i64) -> Result<Vec<String>> {
+        let some = sql::Statement::new("select location from instances where hidden <> 4 limit $1").with(most);
+        let rows = self.0.database.read_all(some).await?;
+        rows.iter().map(|row| row.text(0).map(str::to_owned)).collect()
     }
 
     /// Closes all connections, when what is under way has ended.

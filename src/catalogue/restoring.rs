@@ -26,8 +26,6 @@ pub struct Restorable {
     pub taken: u64,
     /// The storage keys of the objects that come back.
     pub returning: BTreeSet<String>,
-    /// Those of the objects that stay deleted: because others were stored since, or because they are being erased.
-    pub staying: BTreeSet<String>,
 }
 
 /// How taking back came out.
@@ -49,12 +47,11 @@ impl Catalogue {
         let lost = rows.iter().map(lost).collect::<Result<Vec<_>>>()?;
         let (back, stay): (Vec<_>, Vec<_>) = lost.into_iter().partition(Lost::comes_back);
         let (instances, taken) = (instances(&back), taken(&stay));
-        let keys = |lost: Vec<Lost>| lost.into_iter().map(|one| one.location).collect();
-        Ok(Restorable { instances, taken, returning: keys(back), staying: keys(stay) })
+        Ok(Restorable { instances, taken, returning: back.into_iter().map(|one| one.location).collect() })
     }
 
-    /// Takes a deletion back, if these objects are those that stay deleted; none when they are not: nothing changed then. What
-    /// stays deleted is of the deletion `rest` from then on.
+    /// Takes a deletion back, if these are the objects that come back; none when they are not: nothing changed then. What stays
+    /// deleted goes on being of this deletion.
     ///
     /// # Errors
     /// `InDoubt` when it may have come about, else nothing changed.
@@ -62,20 +59,37 @@ impl Catalogue {
         &self,
         deletion: Uuid,
         scope: &Scope,
-        staying: &BTreeSet<String>,
-        rest: Option<Uuid>,
+        returning: &BTreeSet<String>,
+        event: Uuid,
     ) -> Result<Option<Restored>, NotInserted> {
-        let (scope, staying) = (scope.clone(), staying.clone());
+        let (scope, returning) = (scope.clone(), returning.clone());
         self.attempt(move |transaction| {
-            let (scope, staying) = (scope.clone(), staying.clone());
+            let (scope, returning) = (scope.clone(), returning.clone());
             Box::pin(async move {
-                let restored = restore(transaction, deletion, &scope, &staying, rest).await;
+                let restored = restore(transaction, deletion, &scope, &returning, event).await;
                 // another was stored under one of the UIDs since they were looked for
                 restored.map_err(|error| if is_unique_violation(&error) { Raced::error() } else { error })
             })
         })
         .await
     }
+
+    /// Notes what took deletions back before this index knew of it.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is.
+    pub async fn note_restores(&self, events: &[Uuid]) -> Result<()> {
+        let notes: Vec<Statement> = events.iter().map(|event| note(*event)).collect();
+        self.transact(move |transaction| {
+            let notes = notes.clone();
+            Box::pin(async move { transaction.fetch_each(notes).await.map(|_| (true, ())) })
+        })
+        .await
+    }
+}
+
+fn note(event: Uuid) -> Statement {
+    Statement::new("insert into restores (uuid) values ($1) on conflict (uuid) do nothing").with(event.to_string())
 }
 
 /// An instance of a deletion.
@@ -134,24 +148,31 @@ async fn restore(
     transaction: &mut Transaction,
     deletion: Uuid,
     scope: &Scope,
-    staying: &BTreeSet<String>,
-    rest: Option<Uuid>,
+    returning: &BTreeSet<String>,
+    event: Uuid,
 ) -> Result<(bool, Option<Restored>)> {
     hold(transaction, deletion, scope).await?;
     let rows = transaction.fetch_each(vec![of_deletion(deletion)]).await?;
     let lost = rows.iter().flatten().map(lost).collect::<Result<Vec<_>>>()?;
     let (back, stay): (Vec<_>, Vec<_>) = lost.into_iter().partition(Lost::comes_back);
-    let expected = stay.iter().all(|one| staying.contains(&one.location))
-        && back.iter().all(|one| !staying.contains(&one.location));
-    if back.is_empty() || !expected {
+    if back.is_empty() || back.iter().map(|one| one.location.clone()).collect::<BTreeSet<_>>() != *returning {
         return Ok((false, None));
     }
-    show(transaction, &back).await?;
-    let last = match rest {
-        Some(rest) => Statement::new("update deletions set uuid = $1 where uuid = $2").with(rest.to_string()),
-        None => Statement::new("delete from deletions where uuid = $1"),
-    };
-    transaction.fetch_each(vec![last.with(deletion.to_string())]).await?;
+    let dialect = transaction.dialect();
+    let mut of_uid: HashMap<&str, Hidden> = HashMap::new();
+    let states = back
+        .iter()
+        .map(|one| (one.id, *of_uid.entry(&one.uid).and_modify(|state| *state = Hidden::Kept).or_insert(Hidden::No)));
+    if !show(transaction, states).await? {
+        return Err(Error::internal("rows changed while they were locked"));
+    }
+    let (series, studies) = (back.iter().map(|one| one.series).collect(), back.iter().map(|one| one.study).collect());
+    let mut last = recounts(dialect, &series, &studies);
+    if stay.is_empty() {
+        last.push(Statement::new("delete from deletions where uuid = $1").with(deletion.to_string()));
+    }
+    last.push(note(event));
+    transaction.fetch_each(last).await?;
     Ok((true, Some(Restored { instances: instances(&back), taken: taken(&stay) })))
 }
 
@@ -170,28 +191,23 @@ async fn hold(transaction: &mut Transaction, deletion: Uuid, scope: &Scope) -> R
     transaction.fetch_each(vec![instances.with(deletion.to_string())]).await.map(drop)
 }
 
-/// Makes rows visible again, the newest version of each instance first, and counts anew.
-async fn show(transaction: &mut Transaction, back: &[Lost]) -> Result<()> {
+/// Takes from rows that they are deleted, and gives each the state that it has from now on; whether all of them were. Nothing is
+/// counted.
+pub(super) async fn show(transaction: &mut Transaction, rows: impl IntoIterator<Item = (i64, Hidden)>) -> Result<bool> {
     let dialect = transaction.dialect();
-    let mut of_uid: HashMap<&str, Hidden> = HashMap::new();
     let mut states: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
-    for one in back {
-        let state = *of_uid.entry(&one.uid).and_modify(|state| *state = Hidden::Kept).or_insert(Hidden::No);
-        states.entry(state.code()).or_default().push(one.id);
+    for (id, state) in rows {
+        states.entry(state.code()).or_default().push(id);
     }
-    let mut shown = 0;
+    let mut all = true;
     for (state, ids) in states {
         let text = format!(
             "update instances set hidden = $1, hidden_at = null, deletion_id = null where id {} and hidden = 1 returning id",
             dialect.any(2)
         );
+        let count = ids.len();
         let rows = transaction.fetch_each(vec![Statement::new(text).with(state).with(ids)]).await?;
-        shown += rows.iter().flatten().count();
+        all &= rows.iter().flatten().count() == count;
     }
-    if shown != back.len() {
-        return Err(Error::internal("rows changed while they were locked"));
-    }
-    let series = back.iter().map(|one| one.series).collect();
-    let studies = back.iter().map(|one| one.study).collect();
-    transaction.fetch_each(recounts(dialect, &series, &studies)).await.map(drop)
+    Ok(all)
 }

@@ -118,7 +118,9 @@ async fn look(transaction: &mut Transaction, batches: &[&Batch]) -> Result<Look>
     // after the studies, as when a deletion is taken back
     let deletions = make_known(transaction, deletions).await?;
     let uids: Vec<String> = keys().map(|key| key.instance.to_string()).collect();
-    let found = deletes || batches.iter().any(|batch| batch.rules.occasion == Occasion::Found);
+    let looks_back =
+        |batch: &&Batch| batch.rules.occasion == Occasion::Found || batch.rules.duplicates == Duplicates::Versions;
+    let found = deletes || batches.iter().any(looks_back);
     let held = leases::held(dialect, leases.into_iter().cloned().collect());
     let mut statements = vec![held, find.with(MAIN_PARTITION).with(uids.clone())];
     if found {
@@ -304,7 +306,6 @@ impl<'a> Judge<'a> {
     /// the same deletion hides are numbered in the order in which they came, whatever their series.
     fn deleted(&mut self, one: &'a Prepared, deletion: &Deletion) -> Result<Inserted> {
         let missing = || Error::internal("an upsert returned less than it was given");
-        let deleted_at = deletion.at;
         let deletion = *self.look.deletions.get(&deletion.id).ok_or_else(missing)?;
         let (uid, came) = (&one.new.entry.key.instance, Came::of(&one.new));
         let gone = self.look.gone.entry(uid.to_string()).or_default();
@@ -314,7 +315,7 @@ impl<'a> Judge<'a> {
         let mut version = 1;
         let mut later = None;
         for gone in gone.iter().filter(|gone| gone.deletion == deletion) {
-            if gone.came >= came && gone.received_digest == one.new.received_digest {
+            if gone.came >= came && gone.is_copy(&one.new) {
                 // a copy that was left over is no version of its own; of versions with the same content the later ones came later
                 return Ok(Inserted::Identical);
             } else if gone.came <= came {
@@ -328,7 +329,7 @@ impl<'a> Judge<'a> {
             version = version.min(later);
             self.moved_up.push(MovedUp { uid: uid.clone(), deletion, from: version });
         }
-        gone.push(Gone::of(&one.new, deletion, version, deleted_at));
+        gone.push(Gone::of(&one.new, deletion, version));
         self.arrives(Arrival { one, version, deletion: Some(deletion) });
         Ok(Inserted::New(Patient::Same))
     }
@@ -355,8 +356,12 @@ impl<'a> Judge<'a> {
         let (mut version, mut outcome) = (1, Inserted::New(Patient::Same));
         if let Some(known) = self.look.known.get(key.instance.as_str()) {
             let lost = rules.occasion == Occasion::Lost;
-            let older = rules.occasion == Occasion::Found && Came::of(&one.new) < known.came;
+            let came = Came::of(&one.new);
+            let older = rules.occasion == Occasion::Found && came < known.came;
+            let later = rules.occasion == Occasion::Found && came > known.came;
             let hidden = match rules.duplicates {
+                // it may have been elsewhere in between, where what came before this copy must not take its place
+                Duplicates::Replace | Duplicates::Versions if later && known.is(&one.new) => Hidden::Replaced,
                 _ if lost && known.is(&one.new) => Hidden::Erasing,
                 _ if known.is(&one.new) => return Ok(Inserted::Identical),
                 _ if lost => return Ok(Inserted::Different),
@@ -379,7 +384,7 @@ impl<'a> Judge<'a> {
                 return if twice { Ok(Inserted::Different) } else { Err(Raced::error()) };
             };
             // the same content is the same version
-            version = if lost { row.version } else { row.version + 1 };
+            version = if known.is(&one.new) { row.version } else { row.version + 1 };
             let patient = if moved { Patient::Other } else { Patient::Same };
             outcome = if older { Inserted::Below } else { Inserted::Replaced(patient) };
             let back = older.then(|| (key.instance.clone(), self.version_below(key, row, &one.new)));
@@ -387,17 +392,20 @@ impl<'a> Judge<'a> {
         } else if rules.occasion == Occasion::Lost {
             // deleted since it was found that its object is lost
             return Ok(Inserted::Different);
+        } else {
+            // older versions may lie in another study, of which nothing was deleted
+            let kept = self.look.kept.get(key.instance.as_str()).into_iter().flatten();
+            version += kept.map(|kept| kept.version).max().unwrap_or_default();
         }
         self.look.known.insert(key.instance.to_string(), Known::of(&one.new));
         self.arrives(Arrival { one, version, deletion: None });
         Ok(outcome)
     }
 
-    /// Whether an object that was found is that of an older version, or a copy of what was deleted after it came.
+    /// Whether an object that was found is that of an older version.
     fn is_found_already(&self, new: &NewInstance) -> bool {
         let uid = new.entry.key.instance.as_str();
-        let kept = self.look.kept.get(uid).into_iter().flatten().any(|kept| kept.location == new.location);
-        kept || self.look.gone.get(uid).into_iter().flatten().any(|gone| gone.takes_along(new))
+        self.look.kept.get(uid).into_iter().flatten().any(|kept| kept.location == new.location)
     }
 
     /// Which version a content is that came before the one that can be seen; it and all that came later go up by one.

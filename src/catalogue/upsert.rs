@@ -441,16 +441,17 @@ fn insert_frame_blocks<'a>(
     steps: &mut Vec<Step>,
 ) -> Result<()> {
     let mut rows = Vec::new();
-    for Arrival { one, deletion, .. } in arrivals {
+    for arrival in arrivals {
+        let one = arrival.one;
         let uid = one.new.entry.key.instance.as_str();
         let blocks = (0_i64..).zip(&one.new.frames.blocks);
-        if let Some(deletion) = deletion {
+        if !arrival.shows() {
             // the UID alone finds what can be seen
             let text = "insert into frame_blocks (instance_id, block, frames) select id, $1, $2 from instances \
-                        where partition_id = $3 and sop_instance_uid = $4 and location = $5 and deletion_id = $6 and hidden <> 0";
+                        where partition_id = $3 and sop_instance_uid = $4 and location = $5 and hidden <> 0";
             steps.extend(blocks.map(|(number, block)| {
                 let insert = Statement::new(text).with(number).with(block.as_slice()).with(MAIN_PARTITION);
-                Step::from(insert.with(uid).with(one.new.location.as_str()).with(deletion))
+                Step::from(insert.with(uid).with(one.new.location.as_str()))
             }));
             continue;
         }

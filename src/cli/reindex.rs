@@ -19,8 +19,9 @@ use crate::store::keys::StorageKey;
 /// Every object that no row names is read, compared with its digest, and gets its rows; instances that have rows are passed over.
 /// So a run that was cut off is continued by the next one, and an index that is older than the objects is brought up to date.
 /// What was deleted is deleted, and what was taken back is there, also if the index is older than that; the report names it then. A
-/// delete that was cut off comes about. Without an index one is made.
-/// Servers may run meanwhile; they find what is indexed already. Sweeps wait: servers skip theirs.
+/// delete or a restore that was cut off comes about. Without an index one is made.
+/// Servers may run meanwhile; they find what is indexed already. Sweeps, deletes and restores wait: servers skip their sweeps and
+/// answer a delete by 503.
 ///
 /// What lies under a lease that is held is left alone, as a process may be about to make its row, and told of. An index that was
 /// saved less than an hour ago holds leases of processes that are gone: run this again when they have run out.
@@ -76,7 +77,8 @@ async fn reindex(opened: &Opened, args: &ReindexArgs) -> Result<Outcome> {
         .await;
     if let Ok(agreed) = &ran {
         for key in agreed.unread.iter().map(StorageKey::as_str) {
-            let problem = "this object tells of a delete and cannot be read, so what it hid may be seen again";
+            let problem =
+                "this object tells of a delete or a restore and cannot be read, so what it says does not hold";
             listing.item(|| format!("{problem}: {key}"), || json!({ "problem": problem, "key": key }));
         }
         report.unread_deletes = agreed.unread.len() as u64;

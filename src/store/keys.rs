@@ -71,6 +71,20 @@ impl StorageKey {
         self.json_id("deletions")
     }
 
+    /// What tells of the objects of a deletion that were taken back when the index is lost: `restores/{deletion}.{id}.json`.
+    #[must_use]
+    pub fn restore(deletion: Uuid, id: Uuid) -> Self {
+        Self(format!("restores/{}.{}.json", deletion.simple(), id.simple()))
+    }
+
+    /// The deletion and the id of which [`Self::restore`] made this key, if it did.
+    #[must_use]
+    pub fn restore_ids(&self) -> Option<(Uuid, Uuid)> {
+        let (deletion, id) = self.0.strip_prefix("restores/")?.strip_suffix(".json")?.split_once('.')?;
+        let (deletion, id) = (Uuid::try_parse(deletion).ok()?, Uuid::try_parse(id).ok()?);
+        (Self::restore(deletion, id) == *self).then_some((deletion, id))
+    }
+
     /// What the servers of the archive are set to: `settings/{id}.json`; of several the last one counts.
     #[must_use]
     pub fn settings(id: Uuid) -> Self {
