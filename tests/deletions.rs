@@ -16,6 +16,8 @@ on_both_stacks!(
     a_delete_that_followed_a_restore_holds_also_where_the_index_is_older,
     what_was_replaced_since_the_index_was_saved_and_then_deleted_does_not_come_back,
     a_restore_that_was_cut_off_comes_about,
+    what_was_stored_after_a_restore_that_was_cut_off_stays,
+    what_could_not_be_read_before_a_delete_is_deleted_with_it,
     a_delete_that_was_cut_off_and_asked_for_again_is_taken_back_with_it,
     contents_of_several_series_come_back_in_the_order_in_which_they_came,
     what_was_taken_back_after_the_index_was_saved_stays_in_the_place_of_what_was_deleted,
@@ -185,6 +187,54 @@ async fn a_restore_that_was_cut_off_comes_about(mut server: TestServer) {
         lose_and_reindex(&mut server).await;
         reads(&server, &path(1, 1), Some(&file)).await;
     }
+    is_clean(&server).await;
+}
+
+async fn what_was_stored_after_a_restore_that_was_cut_off_stays(mut server: TestServer) {
+    let (first, second) = (shared(1, 1, "A"), shared(1, 1, "B"));
+    store(&server, &first).await;
+    delete(&server, "/studies/1.2.1").await;
+    let id = server.index().await.query("select uuid from deletions").await.remove(0);
+    let told = StorageKey::restore(Uuid::try_parse(&id).unwrap(), Uuid::now_v7());
+    let objects = serde_json::json!({ "objects": server.keys().await });
+    put(&server.storage().await, &told, objects.to_string().into_bytes()).await;
+    store(&server, &second).await;
+    for _ in 0..2 {
+        let (status, found) = reindex(&server).await;
+        assert_eq!((status, &found["deletes_taken_back"]), (0, &serde_json::json!([])), "{found}");
+        reads(&server, &path(1, 1), Some(&second)).await;
+    }
+    lose_and_reindex(&mut server).await;
+    reads(&server, &path(1, 1), Some(&second)).await;
+    server.index().await.execute("update instances set hidden_at = 1 where hidden = 1").await;
+    assert_eq!(sweep(&server, &["--full"]).await.0, 0);
+    assert_eq!(server.keys().await.len(), 1);
+    reads(&server, &path(1, 1), Some(&second)).await;
+    is_clean(&server).await;
+}
+
+async fn what_could_not_be_read_before_a_delete_is_deleted_with_it(mut server: TestServer) {
+    let (file, other) = (shared(1, 1, "A"), Elements::ct("1.2.1", "1.2.1.1", "1.2.9.8").part10(Syntax::Explicit));
+    store(&server, &file).await;
+    let key = StorageKey::from_index(server.keys().await.remove(0));
+    store(&server, &other).await;
+    let storage = server.storage().await;
+    let (bytes, receipt) = take(&storage, &key).await;
+    give_back(&storage, &key, (vec![7; bytes.len()], receipt)).await;
+    server.lose_index().await;
+    let (status, found) = reindex(&server).await;
+    assert_eq!((status, &found["damaged"], &found["indexed"]), (1, &1.into(), &1.into()), "{found}");
+    server.restart().await;
+    delete(&server, "/studies/1.2.1").await;
+    storage.remove(&key).await.unwrap();
+    give_back(&storage, &key, (bytes, receipt)).await;
+    let (status, found) = reindex(&server).await;
+    assert_eq!((status, &found["deleted"]), (0, &1.into()), "{found}");
+    assert_eq!(server.instances_counted().await, 0);
+    assert_eq!(sweep(&server, &["--full"]).await, (0, 0));
+    restore(&server, "1.2.1").await;
+    reads(&server, &path(1, 1), Some(&file)).await;
+    assert_eq!(server.instances_counted().await, 2);
     is_clean(&server).await;
 }
 

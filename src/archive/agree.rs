@@ -2,15 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::archive::events::{self, Deleted, Events, Fate};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use uuid::Uuid;
+
+use crate::archive::events::{self, Deleted, Events, Fate, tell};
 use crate::catalogue::{Catalogue, Deletion, Standing, Verdict};
-use crate::dicom::uid::InstanceUid;
+use crate::dicom::uid::{InstanceUid, Scope};
 use crate::error::{Error, Result};
 use crate::store::ObjectStorage;
 use crate::store::keys::StorageKey;
 
 /// Instances whose rows are read at once.
 const BATCH: usize = 500;
+/// Objects that are looked for at once.
+const PROBES: usize = 16;
 /// How often rows are read that others change at the same time.
 const LOOKS: u32 = 16;
 
@@ -26,80 +31,130 @@ pub struct Agreed {
 }
 
 /// Makes the rows agree: what is to be hidden first, since what is taken back may stand in its place.
-pub(super) async fn agree(catalogue: &Catalogue, store: &ObjectStorage, events: &Events) -> Result<Agreed> {
+pub(super) async fn agree(
+    lease: Uuid,
+    catalogue: &Catalogue,
+    store: &ObjectStorage,
+    events: &Events,
+) -> Result<Agreed> {
     catalogue.note_restores(&events.restores).await?;
     let mut agreed = Agreed { unread: events.unread.clone(), ..Agreed::default() };
-    for verdicts in [&[Verdict::Deleted, Verdict::Replaced][..], &[Verdict::Shown]] {
-        let hides = verdicts.contains(&Verdict::Deleted);
-        for (key, bytes) in &events.deletions {
-            // one that is gone by now did not come about
-            let Some((deletion, told)) = events::deletion(store, key, *bytes).await? else { continue };
-            let changed = settle((catalogue, store), events, &deletion, &told, verdicts).await?;
-            if changed > 0 {
-                if hides { &mut agreed.deleted } else { &mut agreed.restored }.push(deletion.clone());
-            }
-            if hides && events.last_of(&deletion, &told) {
-                catalogue.know(&deletion).await?;
-            } else if !hides && !events.last_of(&deletion, &told) {
-                catalogue.forget_deletion(deletion.id).await?;
-            }
+    let rows = Rows { lease, catalogue, store, events };
+    for (key, bytes) in &events.deletions {
+        // one that is gone by now did not come about
+        let Some((deletion, told)) = events::deletion(store, key, *bytes).await? else { continue };
+        let hidden = rows.settle(&deletion, &told, &[Verdict::Deleted, Verdict::Erased, Verdict::Replaced]).await?;
+        if hidden > 0 {
+            agreed.deleted.push(deletion.clone());
+        }
+        if events.is_last_of(&deletion, &told) {
+            catalogue.know(&deletion).await?;
+        }
+    }
+    for (key, bytes) in &events.deletions {
+        let Some((deletion, told)) = events::deletion(store, key, *bytes).await? else { continue };
+        if rows.settle(&deletion, &told, &[Verdict::Shown]).await? > 0 {
+            agreed.restored.push(deletion.clone());
+        }
+        if !events.is_last_of(&deletion, &told) {
+            catalogue.forget_deletion(deletion.id).await?;
         }
     }
     Ok(agreed)
 }
 
-/// Does to the rows under the UIDs of a deletion what of these verdicts is found of them; how many can be seen no more, or again.
-async fn settle(
-    (catalogue, store): (&Catalogue, &ObjectStorage),
-    events: &Events,
-    deletion: &Deletion,
-    told: &Deleted,
-    verdicts: &[Verdict],
-) -> Result<u64> {
-    let mut changed = 0;
-    let instances: BTreeSet<InstanceUid> = told.instances().into_iter().map(|(instance, _)| instance).collect();
-    let instances: Vec<&InstanceUid> = instances.iter().collect();
-    for batch in instances.chunks(BATCH) {
-        let batch: BTreeMap<&str, &InstanceUid> = batch.iter().map(|uid| (uid.as_str(), *uid)).collect();
-        let mut looks = 0;
-        changed += loop {
-            let standing = catalogue.standing(&batch.values().copied().collect()).await?;
-            let found = standing.into_iter().filter_map(|row| {
-                let instance = *batch.get(row.instance())?;
-                let verdict = verdict(events, deletion, instance, &row).filter(|found| verdicts.contains(found))?;
-                Some((row, verdict))
-            });
-            let mut found: Vec<(Standing, Verdict)> = found.collect();
-            if found.is_empty() {
-                break 0;
-            }
-            for (row, verdict) in &mut found {
-                let key = StorageKey::from_index(row.location.clone());
-                if *verdict == Verdict::Deleted && store.exists(&key).await?.is_none() {
-                    *verdict = Verdict::Erased;
-                }
-            }
-            if let Some(changed) = catalogue.settle(deletion, &found).await? {
-                break changed;
-            }
-            looks += 1;
-            if looks == LOOKS {
-                return Err(Error::unavailable(
-                    "others change the same instances; try again",
-                    "the rows changed at every look",
-                ));
-            }
-        };
-    }
-    Ok(changed)
+/// The rows of an index, and what they are to agree with.
+struct Rows<'a> {
+    /// Of the run of `reindex`.
+    lease: Uuid,
+    catalogue: &'a Catalogue,
+    store: &'a ObjectStorage,
+    events: &'a Events,
 }
 
-/// What is to become of a row, as far as this deletion has a say in it.
-fn verdict(events: &Events, deletion: &Deletion, instance: &InstanceUid, row: &Standing) -> Option<Verdict> {
-    match events.fate(&row.location, instance, Some(row.received_at)) {
-        Fate::Deleted(by) if by.id == deletion.id && row.deletion != Some(by.id) => Some(Verdict::Deleted),
-        Fate::Left | Fate::Superseded if row.deletion.is_none() => Some(Verdict::Replaced),
-        Fate::Shown if row.deletion.is_some() => Some(Verdict::Shown),
-        Fate::Deleted(_) | Fate::Left | Fate::Superseded | Fate::Shown | Fate::Unknown => None,
+impl Rows<'_> {
+    /// Does to the rows under the UIDs of a deletion what of these verdicts is found of them; how many changed.
+    async fn settle(&self, deletion: &Deletion, told: &Deleted, verdicts: &[Verdict]) -> Result<u64> {
+        let mut changed = 0;
+        let instances: BTreeSet<InstanceUid> = told.instances().into_iter().map(|(instance, _)| instance).collect();
+        let instances: Vec<&InstanceUid> = instances.iter().collect();
+        for batch in instances.chunks(BATCH) {
+            let batch: BTreeMap<&str, &InstanceUid> = batch.iter().map(|uid| (uid.as_str(), *uid)).collect();
+            let mut looks = 0;
+            changed += loop {
+                let found = self.found(deletion, &batch, verdicts).await?;
+                if found.is_empty() {
+                    break 0;
+                }
+                // a run that was held up for long may have been given up, and the events be others by now
+                if !self.catalogue.renew_lease(self.lease).await? {
+                    return Err(Error::unavailable(
+                        "the run was held up for too long; run it again",
+                        "its lease is gone",
+                    ));
+                }
+                if let Some(settled) = self.catalogue.settle(deletion, &found).await? {
+                    for row in settled.taken {
+                        self.leave_deleted(deletion, row).await?;
+                    }
+                    break settled.changed;
+                }
+                looks += 1;
+                if looks == LOOKS {
+                    let why = "the rows changed at every look";
+                    return Err(Error::unavailable("others change the same instances; try again", why));
+                }
+            };
+        }
+        Ok(changed)
+    }
+
+    /// The rows under these UIDs of which this is found.
+    async fn found(
+        &self,
+        deletion: &Deletion,
+        batch: &BTreeMap<&str, &InstanceUid>,
+        verdicts: &[Verdict],
+    ) -> Result<Vec<(Standing, Verdict)>> {
+        let standing = self.catalogue.standing(&batch.values().copied().collect()).await?;
+        let found = standing.into_iter().filter_map(|row| {
+            let instance = *batch.get(row.instance())?;
+            let verdict = self.verdict(deletion, instance, &row)?;
+            Some((row, verdict))
+        });
+        let looked = stream::iter(found).map(|(row, verdict)| async move {
+            let key = StorageKey::from_index(row.location.clone());
+            let is_gone = verdict != Verdict::Shown && self.store.exists(&key).await?.is_none();
+            let verdict = match verdict {
+                Verdict::Deleted if is_gone => Some(Verdict::Erased),
+                // only what was replaced and erased since: what is there may have been stored again
+                Verdict::Erased if !is_gone => None,
+                verdict => Some(verdict),
+            };
+            Ok::<_, Error>(verdict.map(|verdict| (row, verdict)))
+        });
+        let found: Vec<Option<(Standing, Verdict)>> = looked.buffered(PROBES).try_collect().await?;
+        Ok(found.into_iter().flatten().filter(|(_, verdict)| verdicts.contains(verdict)).collect())
+    }
+
+    /// What may become of a row, as far as this deletion has a say in it.
+    fn verdict(&self, deletion: &Deletion, instance: &InstanceUid, row: &Standing) -> Option<Verdict> {
+        match self.events.fate(&row.location, instance, Some(row.received_at)) {
+            Fate::Deleted(by) if by.id == deletion.id && row.deletion != Some(by.id) => Some(Verdict::Deleted),
+            Fate::Left if row.deletion.is_none() => Some(Verdict::Replaced),
+            Fate::Superseded if row.deletion.is_none() => Some(Verdict::Erased),
+            Fate::Shown(event) if row.deletion.is_some_and(|by| by < event) => Some(Verdict::Shown),
+            Fate::Deleted(_) | Fate::Left | Fate::Superseded | Fate::Shown(_) | Fate::Unknown => None,
+        }
+    }
+
+    /// Another was stored in the place of what a restore that was cut off was to bring back: that stays deleted.
+    async fn leave_deleted(&self, deletion: &Deletion, row: Standing) -> Result<()> {
+        let Some(object) = StorageKey::from_index(row.location.clone()).instance_object() else { return Ok(()) };
+        let id = self.catalogue.next_event().await?;
+        let again = Deletion { id, scope: Scope::Instance(object.instance), ..deletion.clone() };
+        let objects = BTreeMap::from([(row.location.clone(), row.received_at)]);
+        tell(self.store, &StorageKey::deletion(id), &Deleted::new(&again, objects, Vec::new())).await?;
+        self.catalogue.settle(&again, &[(row, Verdict::Deleted)]).await.map(drop)
     }
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use uuid::Uuid;
 
 use crate::archive::events::{Deleted, TakenBack, tell, untell};
-use crate::catalogue::{Catalogue, Deletion, Hid, NotInserted, Restored, Work};
+use crate::catalogue::{Catalogue, Deletable, Deletion, Hid, Left, NotInserted, Restored, Work};
 use crate::clock;
 use crate::dicom::uid::Scope;
 use crate::error::{Error, ErrorKind, Result};
@@ -68,30 +68,40 @@ async fn hide(
             who: text(who),
             reason: text(why),
         };
-        let objects: BTreeMap<String, i64> = named.iter().map(|one| (one.location.clone(), one.received_at)).collect();
         let key = StorageKey::deletion(deletion.id);
-        tell(store, &key, &Deleted::new(&deletion, objects, left(catalogue, scope).await?)).await?;
+        tell(store, &key, &deleted(catalogue, &deletion, &named).await?).await?;
+        if let Err(busy) = expect_no_reindex(catalogue).await {
+            return Err(failed(catalogue, store, &key, deletion.id, NotInserted::Failed(busy)).await);
+        }
         match catalogue.hide(&deletion, &named).await {
             Ok(Hid::Instances(instances)) => {
                 tracing::info!(deletion = %deletion.id, instances, "deleted");
                 return Ok(instances);
             }
             Ok(Hid::Changed) => changed.push(deletion.id),
-            Err(failure) => return Err(failed(store, &key, failure).await),
+            Err(failure) => return Err(failed(catalogue, store, &key, deletion.id, failure).await),
         }
     }
     Err(Error::unavailable("others store there at the same time; try again", "the instances changed at every look"))
 }
 
-/// The keys of what lies under the UIDs of a scope and cannot be seen: what was replaced, and what `reindex` left.
-async fn left(catalogue: &Catalogue, scope: &Scope) -> Result<Vec<String>> {
-    let mut left = catalogue.left_below(&StorageKey::beginning(scope)).await?;
-    left.retain(|key| {
-        let object = StorageKey::from_index(key.clone()).instance_object();
-        object.is_some_and(|object| scope.holds(&object.instance))
-    });
-    left.extend(catalogue.replaced_in(scope).await?);
-    Ok(left)
+/// What is to be told of a deletion: it hides these rows, and what `reindex` could not read and may read yet. What was replaced or
+/// left for good gets no row any more.
+async fn deleted(catalogue: &Catalogue, deletion: &Deletion, named: &[Deletable]) -> Result<Deleted> {
+    let scope = &deletion.scope;
+    let mut objects: BTreeMap<String, i64> = named.iter().map(|one| (one.location.clone(), one.received_at)).collect();
+    let mut left = catalogue.replaced_in(scope).await?;
+    for one in catalogue.left_below(&StorageKey::beginning(scope)).await? {
+        let object = StorageKey::from_index(one.location.clone()).instance_object();
+        if object.is_none_or(|object| !scope.holds(&object.instance)) {
+            continue;
+        }
+        match one.kind {
+            Left::Needless | Left::Different | Left::Useless => left.push(one.location),
+            Left::Damaged | Left::Unread => drop(objects.insert(one.location, i64::MIN)),
+        }
+    }
+    Ok(Deleted::new(deletion, objects, left))
 }
 
 /// What has no row yet would not be named by a delete, and what a restore shows be hidden again by a run that began before.
@@ -119,21 +129,39 @@ pub async fn restore(catalogue: &Catalogue, store: &ObjectStorage, deletion: &De
         let event = catalogue.next_event().await?;
         let key = StorageKey::restore(deletion.id, event);
         tell(store, &key, &TakenBack { objects: found.returning.iter().cloned().collect() }).await?;
+        if let Err(busy) = expect_no_reindex(catalogue).await {
+            return Err(failed(catalogue, store, &key, event, NotInserted::Failed(busy)).await);
+        }
         match catalogue.restore(deletion.id, &deletion.scope, &found.returning, event).await {
             Ok(Some(restored)) => {
                 tracing::info!(deletion = %deletion.id, instances = restored.instances, "restored");
                 return Ok(restored);
             }
+            // `reindex` has done it meanwhile
+            Ok(None) if catalogue.knows_event(event).await? => {
+                return Ok(Restored { instances: found.instances, taken: found.taken });
+            }
             Ok(None) => untell(store, &key).await,
-            Err(failure) => return Err(failed(store, &key, failure).await),
+            Err(failure) => return Err(failed(catalogue, store, &key, event, failure).await),
         }
     }
     Err(Error::unavailable("others store there at the same time; try again", "the instances changed at every look"))
 }
 
 /// After a failure: what tells of the event goes, unless it may have come about.
-async fn failed(store: &ObjectStorage, told: &StorageKey, failure: NotInserted) -> Error {
-    if !matches!(failure, NotInserted::InDoubt(_)) {
+async fn failed(
+    catalogue: &Catalogue,
+    store: &ObjectStorage,
+    told: &StorageKey,
+    event: Uuid,
+    failure: NotInserted,
+) -> Error {
+    let may_have = match failure {
+        NotInserted::InDoubt(_) => true,
+        // `reindex` may have done it meanwhile; where nobody can tell, the answer says that it failed
+        _ => catalogue.knows_event(event).await.unwrap_or(false),
+    };
+    if !may_have {
         untell(store, told).await;
     }
     failure.into_error()

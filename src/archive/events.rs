@@ -22,8 +22,8 @@ use crate::store::keys::StorageKey;
 
 /// Largest object of an event: the keys of millions of objects.
 const MOST_TOLD: u64 = 1 << 30;
-/// Objects that are read at once.
-const READS: usize = 8;
+/// Events that are read at once.
+const READS: usize = 2;
 
 /// What the object of a deletion holds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -150,8 +150,8 @@ enum Last {
     Deleted(Arc<Deletion>, [u8; 16], i64),
     /// It was left without a row by a deletion.
     Left,
-    /// It was taken back.
-    Shown,
+    /// It was taken back by this event.
+    Shown(Uuid),
 }
 
 /// What events say of objects.
@@ -177,8 +177,8 @@ pub(super) enum Fate {
     Left,
     /// What is deleted came after it.
     Superseded,
-    /// It can be seen, if nothing else can be seen under its UID.
-    Shown,
+    /// It can be seen, if nothing else can be seen under its UID and no later deletion hides it.
+    Shown(Uuid),
     /// Nothing is known of it.
     Unknown,
 }
@@ -226,7 +226,8 @@ impl Events {
                     events.deletions.push((key, bytes));
                 }
                 Told::TakenBack(told) => {
-                    events.last.extend(told.objects.iter().map(|object| (digest(object), Last::Shown)));
+                    let Some((_, id)) = key.restore_ids() else { continue };
+                    events.last.extend(told.objects.iter().map(|object| (digest(object), Last::Shown(id))));
                 }
                 // it may have been removed since it was listed
                 Told::Unread if store.exists(&key).await?.is_none() => {}
@@ -254,7 +255,7 @@ impl Events {
     }
 
     /// Whether a deletion hides anything of what it named, there or erased.
-    pub(super) fn last_of(&self, deletion: &Deletion, told: &Deleted) -> bool {
+    pub(super) fn is_last_of(&self, deletion: &Deletion, told: &Deleted) -> bool {
         let hides =
             |key: &String| matches!(self.last.get(&digest(key)), Some(Last::Deleted(by, ..)) if by.id == deletion.id);
         told.objects.keys().any(hides)
@@ -265,10 +266,10 @@ impl Events {
         match self.last.get(&digest(key)) {
             Some(Last::Deleted(deletion, ..)) => Fate::Deleted(Arc::clone(deletion)),
             Some(Last::Left) => Fate::Left,
-            Some(Last::Shown) => Fate::Shown,
+            Some(Last::Shown(event)) => Fate::Shown(*event),
             None => {
                 let newest = self.newest.get(&digest(instance.as_str()));
-                let superseded = newest.zip(received_at).is_some_and(|(newest, received_at)| received_at < *newest);
+                let superseded = newest.zip(received_at).is_some_and(|(newest, received_at)| received_at <= *newest);
                 if superseded { Fate::Superseded } else { Fate::Unknown }
             }
         }

@@ -190,7 +190,7 @@ impl Reindex {
         let lapsed = catalogue.lapsed_leases().await?;
         catalogue.forget_all_left().await?;
         let events = Events::read(&self.shared.store, self.rules.duplicates).await?;
-        let agreed = agree(catalogue, &self.shared.store, &events).await?;
+        let agreed = agree(lease.id, catalogue, &self.shared.store, &events).await?;
         let mut series = pin!(by_series(self.shared.store.list("studies")));
         while let Some(objects) = series.try_next().await? {
             let mut left = Vec::new();
@@ -293,12 +293,13 @@ impl Reindex {
                     let instance = &one.candidate.object.instance.instance;
                     let fate = match events.fate(&one.row.location, instance, received_at) {
                         events::Fate::Left => Some(Fate::LeftOver),
-                        events::Fate::Superseded => Some(Fate::Superseded),
+                        // only a person can tell: the clocks of two servers may differ
+                        events::Fate::Superseded => Some(Fate::Different),
                         events::Fate::Deleted(deletion) => {
                             one.row.deletion = Some(deletion);
                             None
                         }
-                        events::Fate::Shown | events::Fate::Unknown => None,
+                        events::Fate::Shown(_) | events::Fate::Unknown => None,
                     };
                     if let Some(fate) = fate {
                         tell(Reindexed { key: one.candidate.key, bytes: one.candidate.bytes, fate });

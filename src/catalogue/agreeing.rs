@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 use super::deletions::{Deletion, insert, lock, recounts};
+use super::failure::{Raced, is_unique_violation};
 use super::hidden::Hidden;
 use super::restoring::show;
 use super::sql::{Row, Statement};
@@ -42,12 +43,21 @@ impl Standing {
 pub enum Verdict {
     /// The deletion hides it.
     Deleted,
-    /// The same, and nothing brings it back, as its object was erased.
+    /// The same, and nothing brings it back, as its object is gone.
     Erased,
     /// It is hidden and erased in time, as another content took its place.
     Replaced,
     /// It can be seen, unless another can be seen under its UID.
     Shown,
+}
+
+/// What came of rows.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// How many changed.
+    pub changed: u64,
+    /// Those that are not shown, as another can be seen under their UIDs.
+    pub taken: Vec<Standing>,
 }
 
 impl Catalogue {
@@ -72,18 +82,20 @@ impl Catalogue {
         Ok(standing)
     }
 
-    /// Does to rows what was found of them; how many of them changed, or none if others changed them meanwhile. The newest version
-    /// of an instance comes first.
+    /// Does to rows what was found of them; nothing if others changed them meanwhile. The newest version of an instance comes first.
     ///
     /// # Errors
     /// `Unavailable` when the database is.
-    pub async fn settle(&self, deletion: &Deletion, rows: &[(Standing, Verdict)]) -> Result<Option<u64>> {
+    pub async fn settle(&self, deletion: &Deletion, rows: &[(Standing, Verdict)]) -> Result<Option<Settled>> {
         let (deletion, rows) = (deletion.clone(), rows.to_vec());
         self.transact(move |transaction| {
             let (deletion, rows) = (deletion.clone(), rows.clone());
             Box::pin(async move {
-                let changed = settle(transaction, &deletion, &rows).await?;
-                Ok((changed.is_some(), changed))
+                let settled = settle(transaction, &deletion, &rows).await;
+                // another was stored under one of the UIDs since they were looked for
+                let settled =
+                    settled.map_err(|error| if is_unique_violation(&error) { Raced::error() } else { error })?;
+                Ok((settled.is_some(), settled))
             })
         })
         .await
@@ -129,42 +141,41 @@ async fn settle(
     transaction: &mut Transaction,
     deletion: &Deletion,
     rows: &[(Standing, Verdict)],
-) -> Result<Option<u64>> {
+) -> Result<Option<Settled>> {
     let dialect = transaction.dialect();
     lock(transaction, &deletion.scope, rows.iter().map(|(row, _)| row.study).collect()).await?;
     let mut changed: Vec<&Standing> = Vec::new();
-    let hiding = [Verdict::Deleted, Verdict::Erased, Verdict::Replaced];
-    for (verdict, was_hidden) in hiding.into_iter().flat_map(|verdict| [(verdict, false), (verdict, true)]) {
-        let of: Vec<&Standing> = rows
-            .iter()
-            .filter(|(row, of)| *of == verdict && row.deletion.is_some() == was_hidden)
-            .map(|(row, _)| row)
-            .collect();
-        if of.is_empty() {
-            continue;
+    let states = [
+        (Verdict::Deleted, Hidden::Deleted),
+        (Verdict::Erased, Hidden::Erasing),
+        (Verdict::Replaced, Hidden::Replaced),
+    ];
+    for (verdict, state) in states {
+        for (was_hidden, from) in [(false, "hidden in (0, 3)"), (true, "hidden = 1")] {
+            let of = rows.iter().filter(|(row, of)| *of == verdict && row.deletion.is_some() == was_hidden);
+            let of: Vec<&Standing> = of.map(|(row, _)| row).collect();
+            if of.is_empty() {
+                continue;
+            }
+            // what is hidden from now on has all of its time
+            let hide = Statement::new(format!(
+                "update instances set hidden = $1, hidden_at = $2, deletion_id = $3 where id {} and {from} returning id",
+                dialect.any(4)
+            ));
+            let by = if verdict == Verdict::Replaced { None } else { Some(known(transaction, deletion).await?) };
+            let ids: Vec<i64> = of.iter().map(|row| row.id).collect();
+            let hide = hide.with(state.code()).with(clock::unix_millis()).with(by).with(ids);
+            if transaction.fetch_each(vec![hide]).await?.iter().flatten().count() != of.len() {
+                return Ok(None);
+            }
+            changed.extend(of);
         }
-        let (state, by) = match verdict {
-            Verdict::Deleted => (Hidden::Deleted, Some(known(transaction, deletion).await?)),
-            Verdict::Erased => (Hidden::Erasing, Some(known(transaction, deletion).await?)),
-            Verdict::Replaced | Verdict::Shown => (Hidden::Replaced, None),
-        };
-        let from = if was_hidden { "hidden = 1" } else { "hidden in (0, 3)" };
-        // what is hidden from now on has all of its time
-        let hide = Statement::new(format!(
-            "update instances set hidden = $1, hidden_at = $2, deletion_id = $3 where id {} and {from} returning id",
-            dialect.any(4)
-        ));
-        let ids: Vec<i64> = of.iter().map(|row| row.id).collect();
-        let hide = hide.with(state.code()).with(clock::unix_millis()).with(by).with(ids);
-        if transaction.fetch_each(vec![hide]).await?.iter().flatten().count() != of.len() {
-            return Ok(None);
-        }
-        changed.extend(of);
     }
     let shown: Vec<&Standing> = rows.iter().filter(|(_, of)| *of == Verdict::Shown).map(|(row, _)| row).collect();
-    let taken = visible(transaction, &shown).await?;
+    let visible = visible(transaction, &shown).await?;
+    let (taken, shown): (Vec<_>, Vec<_>) = shown.into_iter().partition(|row| visible.contains(&row.uid));
     let mut back: BTreeMap<&str, Vec<(i64, Hidden)>> = BTreeMap::new();
-    for row in shown.into_iter().filter(|row| !taken.contains(&row.uid)) {
+    for row in shown {
         let of_uid = back.entry(&row.uid).or_default();
         of_uid.push((row.id, if of_uid.is_empty() { Hidden::No } else { Hidden::Kept }));
         changed.push(row);
@@ -175,7 +186,7 @@ async fn settle(
     let (series, studies) =
         (changed.iter().map(|row| row.series).collect(), changed.iter().map(|row| row.study).collect());
     transaction.fetch_each(recounts(dialect, &series, &studies)).await?;
-    Ok(Some(changed.len() as u64))
+    Ok(Some(Settled { changed: changed.len() as u64, taken: taken.into_iter().cloned().collect() }))
 }
 
 async fn known(transaction: &mut Transaction, deletion: &Deletion) -> Result<i64> {

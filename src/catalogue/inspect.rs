@@ -112,6 +112,16 @@ impl Catalogue {
         Ok(rows.iter().filter_map(|row| row.text(0).ok().and_then(|text| Uuid::try_parse(text).ok())).collect())
     }
 
+    /// Whether an event is known, a deletion or what took one back.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is.
+    pub async fn knows_event(&self, event: Uuid) -> Result<bool> {
+        let known =
+            Statement::new("select 1 from deletions where uuid = $1 union all select 1 from restores where uuid = $1");
+        Ok(self.database().read_optional(known.with(event.to_string())).await?.is_some())
+    }
+
     /// The rest of a row; none when it is gone.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use uuid::Uuid;
 
-use super::sql::Statement;
+use super::sql::{Row, Statement};
 use super::{Catalogue, MAIN_PARTITION};
 use crate::clock;
 use crate::dicom::uid::InstanceUid;
@@ -60,6 +60,10 @@ impl Left {
     }
 }
 
+fn left_object(row: &Row) -> Result<LeftObject> {
+    Ok(LeftObject { location: row.text(0)?.to_owned(), kind: Left::of(row.integer(1)?), bytes: row.count(2)? })
+}
+
 impl Catalogue {
     /// Forgets all that were left: `reindex` judges anew.
     ///
@@ -96,15 +100,15 @@ impl Catalogue {
         rows.iter().map(|row| row.text(0).map(str::to_owned)).collect()
     }
 
-    /// The storage keys of those that are left below a path of digits, dots and slashes.
+    /// Those that are left below a path of digits, dots and slashes.
     ///
     /// # Errors
     /// `Unavailable` when the database is.
-    pub async fn left_below(&self, path: &str) -> Result<Vec<String>> {
+    pub async fn left_below(&self, path: &str) -> Result<Vec<LeftObject>> {
         // a colon comes after digits, dots and slashes
-        let statement = Statement::new("select location from left_objects where location >= $1 and location < $2");
-        let rows = self.database().read_all(statement.with(path).with(format!("{path}:"))).await?;
-        rows.iter().map(|row| row.text(0).map(str::to_owned)).collect()
+        let text = "select location, kind, bytes from left_objects where location >= $1 and location < $2";
+        let rows = self.database().read_all(Statement::new(text).with(path).with(format!("{path}:"))).await?;
+        rows.iter().map(left_object).collect()
     }
 
     /// Whether the index has heard of one of these objects, each with its storage key, its instance and its lease: a row names
@@ -133,10 +137,7 @@ impl Catalogue {
         let most_kind = if all { Left::Damaged } else { Left::Needless };
         let statement = Statement::new(text).with(most_kind as i64).with(before).with(after).with(most);
         let rows = self.database().read_all(statement).await?;
-        let left = rows.iter().map(|row| {
-            Ok(LeftObject { location: row.text(0)?.to_owned(), kind: Left::of(row.integer(1)?), bytes: row.count(2)? })
-        });
-        left.collect()
+        rows.iter().map(left_object).collect()
     }
 
     /// The objects that rows under a SOP Instance UID name, hidden ones included, with their sizes and digests.

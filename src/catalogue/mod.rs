@@ -42,7 +42,7 @@ use sqlx::Executor as _;
 use crate::config::{DatabaseSettings, DatabaseUrl};
 use crate::error::Result;
 
-pub use agreeing::{Standing, Verdict};
+pub use agreeing::{Settled, Standing, Verdict};
 pub use deletions::{Deletable, Deletion, Hid};
 pub use erasing::DeletionId;
 pub use insert::{Inserted, NewInstance, NotInserted, Occasion, Patient, Rules};

@@ -113,9 +113,9 @@ fn problem(fate: &Fate) -> Option<String> {
     match fate {
         Fate::Indexed { .. } | Fate::Known => None,
         Fate::LeftOver => Some("left over, the next `isocenter sweep` removes it".to_owned()),
-        Fate::Different => {
-            Some("another content is indexed under its UID; only `isocenter sweep --full` removes it".to_owned())
-        }
+        Fate::Different => Some(
+            "another content has its UID, or had and was deleted; only `isocenter sweep --full` removes it".to_owned(),
+        ),
         Fate::Superseded => {
             Some("superseded by a later content under its UID, the next `isocenter sweep` removes it".to_owned())
         }
