@@ -29,6 +29,7 @@ on_both_stacks!(
     the_objects_of_another_archive_are_refused,
     no_sweep_forgets_a_delete_that_an_older_index_does_not_know,
     what_tells_of_a_delete_and_cannot_be_read_is_named,
+    whatever_becomes_of_the_index_it_says_what_was_answered,
 );
 
 /// An instance that every study and series of the patient may hold.
@@ -437,4 +438,133 @@ async fn what_tells_of_a_delete_and_cannot_be_read_is_named(server: TestServer) 
     let (status, found) = reindex(&server).await;
     assert_eq!((status, &found["deletes_unread"]), (1, &1.into()), "{found}");
     assert!(found["objects"].to_string().contains(key.as_str()), "{found}");
+}
+
+/// What is to be seen of instances, as one would expect who only knows what was answered.
+#[derive(Default)]
+struct Model {
+    /// Instance, content and the deletion that hides it.
+    rows: Vec<(usize, usize, Option<usize>)>,
+    /// The UID by which each was deleted.
+    deletions: Vec<String>,
+}
+
+impl Model {
+    fn seen(&self, instance: usize) -> Option<usize> {
+        self.rows.iter().find(|(of, _, by)| *of == instance && by.is_none()).map(|(_, content, _)| *content)
+    }
+
+    /// The status of storing a content.
+    fn store(&mut self, instance: usize, content: usize) -> u16 {
+        let seen = self.seen(instance);
+        if seen.is_none() {
+            self.rows.push((instance, content, None));
+        }
+        if seen.is_none_or(|seen| seen == content) { 200 } else { 409 }
+    }
+
+    /// Whether anything was deleted.
+    fn delete(&mut self, uid: &str, holds: impl Fn(usize) -> bool) -> bool {
+        let number = self.deletions.len();
+        let mut hidden = false;
+        for (instance, _, by) in &mut self.rows {
+            if by.is_none() && holds(*instance) {
+                *by = Some(number);
+                hidden = true;
+            }
+        }
+        if hidden {
+            self.deletions.push(uid.to_owned());
+        }
+        hidden
+    }
+
+    /// Takes back all deletes of a UID, the latest first.
+    fn restore(&mut self, uid: &str) {
+        for number in (0..self.deletions.len()).rev().filter(|number| self.deletions[*number] == uid) {
+            for at in 0..self.rows.len() {
+                let (instance, _, by) = self.rows[at];
+                if by == Some(number) && self.seen(instance).is_none() {
+                    self.rows[at].2 = None;
+                }
+            }
+        }
+    }
+}
+
+/// Series 1.2.1.1 and 1.2.1.2 of one study and 1.2.2.1 of another, with two instances each.
+fn place(instance: usize) -> [String; 3] {
+    let (study, series) = [(1, 1), (1, 2), (2, 1)][instance / 2];
+    [format!("1.2.{study}"), format!("1.2.{study}.{series}"), format!("1.2.9.{instance}")]
+}
+
+async fn whatever_becomes_of_the_index_it_says_what_was_answered(mut server: TestServer) {
+    const INSTANCES: usize = 6;
+    let mut state = 7_u64;
+    // PCG without its output function is random enough
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    let file = |instance: usize, content: usize| {
+        let [study, series, uid] = place(instance);
+        Elements::ct(&study, &series, &uid).text(0x0020, 0x4000, VR::LT, &content.to_string()).part10(Syntax::Explicit)
+    };
+    let path = |instance: usize| {
+        let [study, series, uid] = place(instance);
+        format!("/studies/{study}/series/{series}/instances/{uid}")
+    };
+    let mut model = Model::default();
+    let mut history = Vec::new();
+    assert_eq!(server.store(&[file(0, 0)]).await.status, model.store(0, 0));
+    server.save_index().await;
+    for _ in 0..80 {
+        let (instance, level) = (random(INSTANCES), random(3));
+        let uids = place(instance);
+        let uid = uids[level].clone();
+        match random(12) {
+            0..5 => {
+                let content = random(2);
+                history.push(format!("store {instance} {content}"));
+                let status = server.store(&[file(instance, content)]).await.status;
+                assert_eq!(status, model.store(instance, content), "{history:#?}");
+            }
+            5..7 => {
+                history.push(format!("delete {uid}"));
+                let path = ["/studies/", "/series/", "/instances/"].into_iter().zip(&uids).take(level + 1);
+                let path: String = path.flat_map(|(name, uid)| [name, uid.as_str()]).collect();
+                let status = server.send("DELETE", &path, &[], "").await.status;
+                let deleted = model.delete(&uid, |instance| place(instance)[level] == uid);
+                assert_eq!(status == 204, deleted, "{status} {history:#?}");
+            }
+            7..9 => {
+                history.push(format!("restore {uid}"));
+                server.run(&["restore", &uid]).await;
+                model.restore(&uid);
+            }
+            9 => {
+                history.push("save".to_owned());
+                server.save_index().await;
+            }
+            10 => {
+                history.push("go back".to_owned());
+                go_back_and_reindex(&mut server).await;
+            }
+            _ => {
+                history.push("lose".to_owned());
+                lose_and_reindex(&mut server).await;
+            }
+        }
+        for instance in 0..INSTANCES {
+            let read = server.read(&path(instance), ANY).await;
+            let seen = model.seen(instance);
+            let right =
+                seen.map_or(read.status != 200, |content| read.status == 200 && read.body == file(instance, content));
+            assert!(right, "{instance} is to be {seen:?}, {} after {history:#?}", read.status);
+        }
+    }
+    is_clean(&server).await;
+    for flags in [&[][..], &["--full"]] {
+        assert_eq!(sweep(&server, flags).await, (0, 0));
+    }
 }

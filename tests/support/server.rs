@@ -32,7 +32,7 @@ impl BackEnds {
 /// How long a server may take to remove what an interrupted request left.
 const CLEANED: Duration = Duration::from_mins(1);
 /// The tables of the index, what others refer to first.
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 10] = [
     "studies",
     "metadata_dictionaries",
     "series",
@@ -42,7 +42,10 @@ const TABLES: [&str; 9] = [
     "leases",
     "lapsed_leases",
     "left_objects",
+    "restores",
 ];
+/// Those whose rows are numbered by the database.
+const NUMBERED: [&str; 4] = ["studies", "series", "deletions", "instances"];
 /// Below what the objects lie in the bucket.
 const PREFIX: &str = "tests";
 /// How the folder names what it notes beside an object.
@@ -323,9 +326,11 @@ impl TestServer {
     pub async fn save_index(&self) {
         let mut index = self.index().await;
         if self.shared.is_none() {
+            // there may be one from before
+            let _ = std::fs::remove_file(self.saved());
             return index.execute(&format!("vacuum into '{}'", self.saved().display())).await;
         }
-        index.execute("create schema saved").await;
+        index.execute("drop schema if exists saved cascade; create schema saved").await;
         for table in TABLES {
             index.execute(&format!("create table saved.{table} as table public.{table}")).await;
         }
@@ -343,6 +348,10 @@ impl TestServer {
         index.execute(&format!("truncate {} cascade", TABLES.join(", "))).await;
         for table in TABLES {
             index.execute(&format!("insert into {table} select * from saved.{table}")).await;
+        }
+        for table in NUMBERED {
+            let next = format!("setval(pg_get_serial_sequence('{table}', 'id'), coalesce(max(id), 0) + 1, false)");
+            index.execute(&format!("select {next} from {table}")).await;
         }
     }
 
