@@ -144,7 +144,7 @@ pub(super) async fn taken_back(store: &ObjectStorage, key: &StorageKey, bytes: u
     read(store, key, bytes).await
 }
 
-/// What the last event says of an object, or the first 16 bytes of a digest of its key: there may be millions.
+/// What the last event says of an object.
 enum Last {
     /// A deletion hides it, of an instance whose UID has this digest, and it was received then.
     Deleted(Arc<Deletion>, [u8; 16], i64),
@@ -154,7 +154,7 @@ enum Last {
     Shown(Uuid),
 }
 
-/// What events say of objects.
+/// What events say of objects. Keys and UIDs stand for themselves by a digest, as there may be millions.
 #[derive(Default)]
 pub(super) struct Events {
     last: HashMap<[u8; 16], Last>,
