@@ -73,6 +73,14 @@ async fn go_back_and_reindex(server: &mut TestServer) {
     server.restart().await;
 }
 
+/// Writes what a restore of all there is writes before it changes any row.
+async fn tell_of_a_restore(server: &TestServer) {
+    let id = server.index().await.query("select uuid from deletions").await.remove(0);
+    let told = StorageKey::restore(Uuid::try_parse(&id).unwrap(), Uuid::now_v7());
+    let objects = serde_json::json!({ "objects": server.keys().await });
+    put(&server.storage().await, &told, objects.to_string().into_bytes()).await;
+}
+
 /// That this content is read there, or that it is gone.
 async fn reads(server: &TestServer, path: &str, content: Option<&[u8]>) {
     let read = server.read(path, ANY).await;
@@ -169,11 +177,7 @@ async fn a_restore_that_was_cut_off_comes_about(mut server: TestServer) {
     let file = shared(1, 1, "A");
     store(&server, &file).await;
     delete(&server, "/studies/1.2.1").await;
-    let id = server.index().await.query("select uuid from deletions").await.remove(0);
-    // what it writes before it changes any row
-    let told = StorageKey::restore(Uuid::try_parse(&id).unwrap(), Uuid::now_v7());
-    let objects = serde_json::json!({ "objects": server.keys().await });
-    put(&server.storage().await, &told, objects.to_string().into_bytes()).await;
+    tell_of_a_restore(&server).await;
     // nothing of it is erased meanwhile
     server.index().await.execute("update instances set hidden_at = 1 where hidden = 1").await;
     assert_eq!(sweep(&server, &[]).await, (1, 0));
@@ -195,10 +199,7 @@ async fn what_was_stored_after_a_restore_that_was_cut_off_stays(mut server: Test
     let (first, second) = (shared(1, 1, "A"), shared(1, 1, "B"));
     store(&server, &first).await;
     delete(&server, "/studies/1.2.1").await;
-    let id = server.index().await.query("select uuid from deletions").await.remove(0);
-    let told = StorageKey::restore(Uuid::try_parse(&id).unwrap(), Uuid::now_v7());
-    let objects = serde_json::json!({ "objects": server.keys().await });
-    put(&server.storage().await, &told, objects.to_string().into_bytes()).await;
+    tell_of_a_restore(&server).await;
     store(&server, &second).await;
     for _ in 0..2 {
         let (status, found) = reindex(&server).await;

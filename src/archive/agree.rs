@@ -1,6 +1,6 @@
 //! Making an index that is older than the objects agree with what they tell of deletions and restores.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use uuid::Uuid;
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::store::ObjectStorage;
 use crate::store::keys::StorageKey;
 
-/// Instances whose rows are read at once.
+/// Instances whose rows are read at once, and deletions about which the index is asked.
 const BATCH: usize = 500;
 /// Objects that are looked for at once.
 const PROBES: usize = 16;
@@ -37,28 +37,36 @@ pub(super) async fn agree(
     store: &ObjectStorage,
     events: &Events,
 ) -> Result<Agreed> {
-    catalogue.note_restores(&events.restores).await?;
+    let (restores, taken_back): (Vec<Uuid>, HashSet<Uuid>) = events.restores.iter().copied().unzip();
+    catalogue.note_restores(&restores).await?;
     let mut agreed = Agreed { unread: events.unread.clone(), ..Agreed::default() };
     let rows = Rows { lease, catalogue, store, events };
-    for (key, bytes) in &events.deletions {
-        // one that is gone by now did not come about
-        let Some((deletion, told)) = events::deletion(store, key, *bytes).await? else { continue };
-        let hidden = rows.settle(&deletion, &told, &[Verdict::Deleted, Verdict::Erased, Verdict::Replaced]).await?;
-        if hidden > 0 {
-            agreed.deleted.push(deletion.clone());
-        }
-        if events.is_last_of(&deletion, &told) {
-            catalogue.know(&deletion).await?;
+    let mut over = Vec::new();
+    for batch in events.deletions.chunks(BATCH) {
+        let ids: Vec<Uuid> = batch.iter().filter_map(|(key, _)| key.deletion_id()).collect();
+        let known = catalogue.known_deletions(&ids).await?;
+        for (key, bytes) in batch {
+            // one that is gone by now did not come about
+            let Some((deletion, told)) = events::deletion(store, key, *bytes).await? else { continue };
+            if rows.settle(&deletion, &told, &[Verdict::Deleted, Verdict::Erased, Verdict::Replaced]).await? > 0 {
+                agreed.deleted.push(deletion.clone());
+            }
+            match (known.contains(&deletion.id), events.is_last_of(&deletion, &told)) {
+                (false, true) => catalogue.know(&deletion).await?,
+                (true, false) => over.push(deletion.id),
+                (true, true) | (false, false) => {}
+            }
         }
     }
-    for (key, bytes) in &events.deletions {
+    let of_restores = |(key, _): &&(StorageKey, u64)| key.deletion_id().is_some_and(|id| taken_back.contains(&id));
+    for (key, bytes) in events.deletions.iter().filter(of_restores) {
         let Some((deletion, told)) = events::deletion(store, key, *bytes).await? else { continue };
         if rows.settle(&deletion, &told, &[Verdict::Shown]).await? > 0 {
-            agreed.restored.push(deletion.clone());
+            agreed.restored.push(deletion);
         }
-        if !events.is_last_of(&deletion, &told) {
-            catalogue.forget_deletion(deletion.id).await?;
-        }
+    }
+    for deletion in over {
+        catalogue.forget_deletion(deletion).await?;
     }
     Ok(agreed)
 }

@@ -154,7 +154,7 @@ enum Last {
     Shown(Uuid),
 }
 
-/// What events say of objects. Keys and UIDs stand for themselves by a digest, as there may be millions.
+/// What events say of objects. Keys and UIDs are kept as digests of 16 bytes, as there may be millions.
 #[derive(Default)]
 pub(super) struct Events {
     last: HashMap<[u8; 16], Last>,
@@ -162,8 +162,8 @@ pub(super) struct Events {
     newest: HashMap<[u8; 16], i64>,
     /// The objects of deletions, by their order, with their sizes.
     pub(super) deletions: Vec<(StorageKey, u64)>,
-    /// The ids of restores.
-    pub(super) restores: Vec<Uuid>,
+    /// The ids of restores, and the deletions that they take back.
+    pub(super) restores: Vec<(Uuid, Uuid)>,
     /// Those that cannot be read.
     pub(super) unread: Vec<StorageKey>,
 }
@@ -209,8 +209,8 @@ impl Events {
             listed.extend(key.deletion_id().map(|id| (id, key, bytes)));
         }
         for (_, key, bytes) in restores(store).await? {
-            let Some((_, id)) = key.restore_ids() else { continue };
-            events.restores.push(id);
+            let Some((deletion, id)) = key.restore_ids() else { continue };
+            events.restores.push((id, deletion));
             listed.push((id, key, bytes));
         }
         listed.sort();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
-use super::deletions::{Deletion, insert, lock, recounts};
+use super::deletions::{Deletion, insert, lock, make_known, recounts};
 use super::failure::{Raced, is_unique_violation};
 use super::hidden::Hidden;
 use super::restoring::show;
@@ -39,7 +39,7 @@ impl Standing {
 }
 
 /// What becomes of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The deletion hides it.
     Deleted,
@@ -162,7 +162,7 @@ async fn settle(
                 "update instances set hidden = $1, hidden_at = $2, deletion_id = $3 where id {} and {from} returning id",
                 dialect.any(4)
             ));
-            let by = if verdict == Verdict::Replaced { None } else { Some(known(transaction, deletion).await?) };
+            let by = if verdict == Verdict::Replaced { None } else { Some(make_known(transaction, deletion).await?) };
             let ids: Vec<i64> = of.iter().map(|row| row.id).collect();
             let hide = hide.with(state.code()).with(clock::unix_millis()).with(by).with(ids);
             if transaction.fetch_each(vec![hide]).await?.iter().flatten().count() != of.len() {
@@ -187,11 +187,6 @@ async fn settle(
         (changed.iter().map(|row| row.series).collect(), changed.iter().map(|row| row.study).collect());
     transaction.fetch_each(recounts(dialect, &series, &studies)).await?;
     Ok(Some(Settled { changed: changed.len() as u64, taken: taken.into_iter().cloned().collect() }))
-}
-
-async fn known(transaction: &mut Transaction, deletion: &Deletion) -> Result<i64> {
-    let rows = transaction.fetch_each(vec![insert(deletion)]).await?;
-    rows.iter().flatten().next().ok_or_else(|| Error::internal("an insert returned no row"))?.integer(0)
 }
 
 /// The UIDs of these under which something can be seen.

@@ -244,7 +244,8 @@ async fn is_known(transaction: &mut Transaction, deletion: &Deletion) -> Result<
     Ok(transaction.fetch_each(vec![find]).await?.iter().flatten().next().is_some())
 }
 
-async fn make_known(transaction: &mut Transaction, deletion: &Deletion) -> Result<i64> {
+/// Makes a deletion known, if it is not; the id of its row.
+pub(super) async fn make_known(transaction: &mut Transaction, deletion: &Deletion) -> Result<i64> {
     let inserted = transaction.fetch_each(vec![insert(deletion)]).await?;
     inserted.iter().flatten().next().ok_or_else(|| Error::internal("an insert returned no row"))?.integer(0)
 }
