@@ -1,6 +1,7 @@
 //! Making a batch of files durable: every file gets its name and is synced, then every folder that got a name.
 //!
-//! The syncs of one step run beside each other, for a journalling file system commits all that wait for it at once.
+//! A journalling file system commits all at once of which it knows by then where on the disk it lies. So the syncs of one step run
+//! beside each other, and each thread writes several files and has the system begin to write them before it syncs the first.
 //! Receipts are not waited for ([`lately`](super::lately)): they serve to rebuild an index that was lost too.
 
 use super::super::budget::Pieces;
@@ -19,6 +20,8 @@ use std::time::SystemTime;
 
 /// Threads that sync the files of one batch, the calling one included.
 const THREADS: usize = 4;
+/// Files that one of them has open at once: a batch has more than a process may have open beside its connections.
+const OPEN: usize = 8;
 /// Folders that are remembered before all are forgotten.
 const KNOWN: usize = 8192;
 /// How often a folder is made again that another process removed as empty just then.
@@ -99,54 +102,74 @@ impl Folder {
         let appended = self.mark.check().and_then(|()| append_receipts(&self.root, &batch));
         let logs = appended.map_err(unavailable)?;
         let folder = Arc::clone(self);
-        let files = self.in_parallel(batch, move |item| folder.name(item).map_err(unavailable));
+        let files = self.in_parallel(batch, move |items| folder.name(items).map_err(unavailable));
         let folders: Vec<PathBuf> = logs.into_keys().collect();
         let files = files.inspect_err(|_| folders.iter().for_each(|folder| remove_empty(&self.root, folder)))?;
         let paths = files.into_iter().map(ClosedFile::keep).collect();
         let named = Named { root: self.root.clone(), paths };
         self.sync_receipts_later(&folders);
         let root = Arc::clone(self);
-        self.in_parallel(folders, move |folder: PathBuf| root.sync_folder(&folder).map_err(unavailable))?;
+        let sync = move |folder: &PathBuf| root.sync_folder(folder).map_err(unavailable);
+        self.in_parallel(folders, move |folders| folders.iter().map(&sync).collect())?;
         Ok(named)
     }
 
-    /// Gives an object its name and syncs its content. One in memory is written where it is to lie: a crash may leave a part
-    /// of it there, which has no row.
-    fn name(&self, Item { path, content, .. }: Item) -> io::Result<ClosedFile> {
-        let file = match content {
+    /// Gives objects their names and syncs their content.
+    fn name(&self, items: Vec<Item>) -> io::Result<Vec<ClosedFile>> {
+        let several = items.len() > 1;
+        let write = |item| {
+            let file = self.write(item)?;
+            if several {
+                file.begin_to_sync();
+            }
+            Ok(file)
+        };
+        let files = items.into_iter().map(write).collect::<io::Result<Vec<_>>>()?;
+        let sync = |file: StagedFile| file.file.sync_data().map(|()| file.close());
+        files.into_iter().map(sync).collect()
+    }
+
+    /// Gives an object its name. One in memory is written where it is to lie: a crash may leave a part of it there, which has
+    /// no row.
+    fn write(&self, Item { path, content, .. }: Item) -> io::Result<StagedFile> {
+        match content {
             Ready::Memory(pieces) => {
                 let mut file = StagedFile::create(path, self.work.running())?;
                 pieces.write_to(&mut file.file)?;
-                file
+                Ok(file)
             }
             Ready::File(mut file) => {
                 file.rename(path)?;
-                file
+                Ok(file)
             }
-        };
-        file.file.sync_data()?;
-        // a batch has more files than a process may have open beside its connections
-        Ok(file.close())
+        }
     }
 
-    /// Does the same with all items, on a few threads of the pool; the first error is the answer.
+    /// Does the same with all items, a few at once, on a few threads of the pool; the first error is the answer.
     fn in_parallel<T, R>(
         &self,
         items: Vec<T>,
-        work: impl Fn(T) -> Result<R> + Send + std::marker::Sync + 'static,
+        work: impl Fn(Vec<T>) -> Result<Vec<R>> + Send + std::marker::Sync + 'static,
     ) -> Result<Vec<R>>
     where
         T: Send + 'static,
         R: Send + 'static,
     {
         // Waking a thread costs more than the syncs of a few small files, the later of which find the work done.
-        let threads = (items.len() / 4).min(THREADS);
-        if threads <= 1 {
-            return items.into_iter().map(work).collect();
-        }
+        let threads = (items.len() / 4).clamp(1, THREADS);
+        let at_once = items.len().div_ceil(threads).min(OPEN);
         let items = Mutex::new(items.into_iter());
-        let next = move || items.lock().unwrap_or_else(PoisonError::into_inner).next();
-        let run = Arc::new(move || std::iter::from_fn(&next).map(&work).collect::<Result<Vec<R>>>());
+        let run = Arc::new(move || {
+            let mut done = Vec::new();
+            loop {
+                let next =
+                    items.lock().unwrap_or_else(PoisonError::into_inner).by_ref().take(at_once).collect::<Vec<T>>();
+                if next.is_empty() {
+                    return Ok(done);
+                }
+                done.extend(work(next)?);
+            }
+        });
         let helpers: Vec<_> = (1..threads)
             .map(|_| {
                 let run = Arc::clone(&run);
