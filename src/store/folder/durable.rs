@@ -120,7 +120,7 @@ impl Folder {
         let write = |item| {
             let file = self.write(item)?;
             if several {
-                file.begin_to_sync();
+                file.begin_to_sync()?;
             }
             Ok(file)
         };

@@ -154,27 +154,39 @@ impl StagedFile {
         Ok(())
     }
 
-    /// Lets the system begin to write what it holds of the file, so that it knows where on the disk that lies. It is only a
-    /// matter of speed: what could not be begun is done by the sync.
+    /// Lets the system begin to write what it holds of the file, so that it knows where on the disk that lies.
+    ///
+    /// # Errors
+    /// What went wrong, of which a sync might not hear any more.
     #[cfg(target_os = "linux")]
-    #[expect(
-        unsafe_code,
-        reason = "no crate has a safe form; `posix_fadvise`, which has one, drops what readers want next"
-    )]
-    pub(super) fn begin_to_sync(&self) {
+    #[expect(unsafe_code, reason = "no crate has a safe form of this call")]
+    pub(super) fn begin_to_sync(&self) -> io::Result<()> {
         use std::os::fd::AsRawFd as _;
         // SAFETY: the descriptor is open as long as `self` is, and no memory is handed over.
-        let _ = unsafe { libc::sync_file_range(self.file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
+        let status = unsafe { libc::sync_file_range(self.file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
+        let error = io::Error::last_os_error();
+        if status == 0 || cannot_be_asked(error.kind()) { Ok(()) } else { Err(error) }
     }
 
-    /// Other systems are not told.
+    /// Other systems are not asked.
     #[cfg(not(target_os = "linux"))]
-    pub(super) fn begin_to_sync(&self) {}
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as it is on Linux")]
+    pub(super) fn begin_to_sync(&self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Closes the file.
     pub(super) fn close(self) -> ClosedFile {
         self.closed
     }
+}
+
+/// Whether a system that is old or guarded, or a file system that has no ranges, refuses the call as such; all is then done by the
+/// sync.
+#[cfg(target_os = "linux")]
+fn cannot_be_asked(error: io::ErrorKind) -> bool {
+    use io::ErrorKind::{InvalidInput, NotSeekable, PermissionDenied, Unsupported};
+    matches!(error, Unsupported | InvalidInput | NotSeekable | PermissionDenied)
 }
 
 impl ClosedFile {
@@ -216,6 +228,20 @@ mod tests {
         std::fs::remove_dir_all(&path).unwrap();
         std::fs::rename(&away, &path).unwrap();
         staging.mark().check().unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn only_that_the_call_is_refused_is_passed_over() {
+        for number in [libc::ENOSYS, libc::EOPNOTSUPP, libc::EINVAL, libc::ESPIPE, libc::EPERM, libc::EACCES] {
+            assert!(cannot_be_asked(io::Error::from_raw_os_error(number).kind()), "{number}");
+        }
+        for number in [libc::EIO, libc::ENOSPC, libc::EDQUOT, libc::ENOMEM, libc::ESTALE, libc::EBADF] {
+            assert!(!cannot_be_asked(io::Error::from_raw_os_error(number).kind()), "{number}");
+        }
+        let parent = tempfile::tempdir().unwrap();
+        let file = StagedFile::create(parent.path().join("file"), None).unwrap();
+        file.begin_to_sync().unwrap();
     }
 
     #[test]
