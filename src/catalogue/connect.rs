@@ -116,7 +116,8 @@ async fn sqlite(path: &Path, settings: &DatabaseSettings) -> Result<Pools> {
         .foreign_keys(true)
         .busy_timeout(settings.acquire_timeout)
         .statement_cache_capacity(PREPARED)
-        // reads go through the page cache of the system without a copy
+        // reads go through the page cache of the system without a copy; what SQLite itself holds is for writing, and for what lies
+        // in the log
         .pragma("mmap_size", "1073741824")
         .pragma("temp_store", "memory")
         // a checkpoint every 16 MiB instead of 4, and no log kept that a burst blew up
@@ -133,11 +134,11 @@ async fn sqlite(path: &Path, settings: &DatabaseSettings) -> Result<Pools> {
     };
     let writer: SqlitePool = pool()
         .max_connections(1)
-        .connect_with(options.clone().pragma("cache_size", "-65536").thread_name(|_| "index-writer".to_owned()))
+        .connect_with(options.clone().pragma("cache_size", "-8192").thread_name(|_| "index-writer".to_owned()))
         .await
         .map_err(|error| not_an_index(path, error))?;
     let readers = pool().max_connections(settings.connections.max(1)).connect_lazy_with(
-        options.pragma("cache_size", "-8192").pragma("query_only", "on").thread_name(|n| format!("index-reader-{n}")),
+        options.pragma("cache_size", "-2048").pragma("query_only", "on").thread_name(|n| format!("index-reader-{n}")),
     );
     Ok(Pools::Sqlite { writer, readers })
 }

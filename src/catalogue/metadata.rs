@@ -21,8 +21,8 @@ use crate::error::{Error, Result};
 const LEVEL: i32 = 3;
 /// Most bytes of one instance's metadata; what a damaged row may make us allocate.
 const MOST_BYTES: u64 = 256 << 20;
-/// Bytes that the cached dictionaries may take together.
-const CACHE_BYTES: u64 = 64 << 20;
+/// Bytes that the cached dictionaries may take together: those of a hundred series that are being stored or read.
+const CACHE_BYTES: u64 = 16 << 20;
 /// What the tables of the encoder and the decoder take beside a dictionary's content.
 const TABLES_BYTES: usize = 128 << 10;
 /// Most bytes of a dictionary: what instances share of larger metadata is not worth the memory and the time of all readers.
