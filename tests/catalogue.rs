@@ -86,8 +86,10 @@ fn key(study: u32, series: u32, instance: u32) -> InstanceKey {
 fn new(study: u32, series: u32, instance: u32) -> NewInstance {
     let metadata =
         (0..60).map(|tag| format!(r#""0008{tag:04X}":{{"vr":"LO","Value":["{}"]}}"#, (tag * 7919 + study) % 997));
-    let metadata =
-        format!(r#"{{"00200013":{{"vr":"IS","Value":[{instance}]}},{}}}"#, metadata.collect::<Vec<_>>().join(","));
+    let metadata = metadata.collect::<Vec<_>>().join(",");
+    let metadata = format!(
+        r#"{{{metadata},"00080060":{{"vr":"CS","Value":["CT"]}},"00100020":{{"vr":"LO","Value":["P{study}"]}},"00200013":{{"vr":"IS","Value":[{instance}]}}}}"#
+    );
     NewInstance {
         entry: IndexEntry {
             key: key(study, series, instance),

@@ -3,10 +3,13 @@
 use dicom_core::VR;
 use isocenter::store::Receipt;
 use isocenter::store::keys::StorageKey;
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::reindex::{ANY, ct, give_back, reindex, start_without_index, sweep, take, tell_of_a_deletion};
 use crate::support::generate::{Elements, Syntax};
+use crate::support::multipart;
+use crate::support::raw::Raw;
 use crate::support::server::{TestServer, on_both_stacks};
 use crate::verify::{is_clean, put};
 
@@ -15,6 +18,12 @@ on_both_stacks!(
     what_was_stored_again_is_told_from_what_was_deleted_whatever_the_clocks_say,
     a_delete_that_followed_a_restore_holds_also_where_the_index_is_older,
     what_was_replaced_since_the_index_was_saved_and_then_deleted_does_not_come_back,
+    a_delete_of_which_everything_was_erased_holds_however_often_an_old_index_comes_back,
+    a_study_and_its_series_tell_of_the_instance_received_first_of_those_that_can_be_seen,
+    what_moved_to_another_study_does_not_go_on_telling_of_the_first,
+    a_delete_comes_about_although_nothing_that_is_left_can_tell_of_the_study,
+    what_was_replaced_and_erased_before_its_delete_does_not_come_back_with_an_old_index,
+    what_began_before_and_ended_after_a_delete_stays_when_the_index_is_lost,
     a_restore_that_was_cut_off_comes_about,
     what_was_stored_after_a_restore_that_was_cut_off_stays,
     what_could_not_be_read_before_a_delete_is_deleted_with_it,
@@ -170,6 +179,148 @@ async fn what_was_replaced_since_the_index_was_saved_and_then_deleted_does_not_c
     reads(&server, &path(1, 1), None).await;
     restore(&server, "1.2.1").await;
     reads(&server, &path(1, 1), Some(&shared(1, 1, "B"))).await;
+    is_clean(&server).await;
+}
+
+async fn a_delete_of_which_everything_was_erased_holds_however_often_an_old_index_comes_back(mut server: TestServer) {
+    server.restart_with(&[("ISOCENTER_STORE_DUPLICATES", "replace")]).await;
+    let other = Elements::ct("1.2.2", "1.2.2.1", "1.2.9.8").part10(Syntax::Explicit);
+    store(&server, &other).await;
+    store(&server, &shared(1, 1, "A")).await;
+    server.save_index().await;
+    store(&server, &shared(1, 1, "B")).await;
+    delete(&server, "/studies/1.2.1").await;
+    server.index().await.execute("update instances set hidden_at = 1 where hidden <> 0").await;
+    assert_eq!(sweep(&server, &[]).await.0, 0);
+    assert_eq!(server.keys().await.len(), 1);
+    for _ in 0..2 {
+        go_back_and_reindex(&mut server).await;
+        reads(&server, &path(1, 1), None).await;
+        // long ago, as far as sweeps can tell
+        server.index().await.execute("update instances set hidden_at = 1 where hidden <> 0").await;
+        server.lets_leases_run_out().await;
+        assert_eq!(sweep(&server, &["--full"]).await.0, 0);
+    }
+    assert_eq!(server.read("/studies/1.2.2/series/1.2.2.1/instances/1.2.9.8", ANY).await.body, other);
+    is_clean(&server).await;
+}
+
+async fn what_was_replaced_and_erased_before_its_delete_does_not_come_back_with_an_old_index(mut server: TestServer) {
+    server.restart_with(&[("ISOCENTER_STORE_DUPLICATES", "replace")]).await;
+    store(&server, &shared(1, 1, "A")).await;
+    server.save_index().await;
+    store(&server, &shared(1, 1, "B")).await;
+    server.index().await.execute("update instances set hidden_at = 1 where hidden <> 0").await;
+    assert_eq!(sweep(&server, &[]).await.0, 0);
+    assert_eq!(server.keys().await.len(), 1);
+    delete(&server, "/studies/1.2.1").await;
+    go_back_and_reindex(&mut server).await;
+    reads(&server, &path(1, 1), None).await;
+    assert!(server.search("/instances").await.is_empty());
+    is_clean(&server).await;
+}
+
+async fn what_moved_to_another_study_does_not_go_on_telling_of_the_first(mut server: TestServer) {
+    server.restart_with(&[("ISOCENTER_STORE_DUPLICATES", "replace")]).await;
+    let of = |study: &str, uid: &str, patient: &str| {
+        let file = Elements::ct(study, &format!("{study}.1"), uid).text(0x0010, 0x0020, VR::LO, patient);
+        file.text(0x0010, 0x0010, VR::PN, &format!("{patient}^X")).part10(Syntax::Explicit)
+    };
+    for (study, uid, patient) in
+        [("1.2.1", "1.2.9.9", "WRONG"), ("1.2.1", "1.2.9.1", "SECOND"), ("1.2.2", "1.2.9.9", "THIRD")]
+    {
+        assert!([200, 202].contains(&server.store(&[of(study, uid, patient)]).await.status));
+    }
+    for _ in 0..2 {
+        for (patient, studies) in [("WRONG", 0), ("SECOND", 1), ("THIRD", 1)] {
+            assert_eq!(server.search(&format!("/studies?PatientID={patient}")).await.len(), studies, "{patient}");
+            assert_eq!(server.search(&format!("/studies?PatientName={patient}*")).await.len(), studies, "{patient}");
+        }
+        lose_and_reindex(&mut server).await;
+    }
+    is_clean(&server).await;
+}
+
+async fn a_delete_comes_about_although_nothing_that_is_left_can_tell_of_the_study(mut server: TestServer) {
+    for instance in 1..=3 {
+        store(&server, &ct(1, 1, instance).part10(Syntax::Explicit)).await;
+    }
+    let mut index = server.index().await;
+    index.execute("update instances set metadata = frames where sop_instance_uid = '1.2.1.1.2'").await;
+    delete(&server, "/studies/1.2.1/series/1.2.1.1/instances/1.2.1.1.1").await;
+    index.execute("update metadata_dictionaries set content = (select frames from instances limit 1)").await;
+    server.restart().await;
+    delete(&server, "/studies/1.2.1/series/1.2.1.1/instances/1.2.1.1.2").await;
+    assert_eq!(server.instances_counted().await, 1);
+}
+
+/// That the one study and its one series say this, and are found by it.
+async fn tells(server: &TestServer, patient: &str, modality: &str) {
+    let found = server.search("/studies?includefield=all").await;
+    let told = |value: &Value, tag: &str| value[tag]["Value"][0].as_str().unwrap_or_default().to_owned();
+    assert_eq!(
+        (found.len(), told(&found[0], "00100020"), told(&found[0], "00080061")),
+        (1, patient.into(), modality.into())
+    );
+    let series = server.search("/studies/1.2.1/series").await;
+    assert_eq!((series.len(), told(&series[0], "00080060")), (1, modality.into()));
+    for (who, studies) in [("FIRST", usize::from(patient == "FIRST")), ("SECOND", usize::from(patient == "SECOND"))] {
+        assert_eq!(server.search(&format!("/studies?PatientID={who}")).await.len(), studies, "{who}");
+        assert_eq!(server.search(&format!("/studies?PatientName={who}*")).await.len(), studies, "{who}");
+    }
+    let others = ["CT", "MR"].into_iter().filter(|other| *other != modality);
+    for other in others {
+        assert!(server.search(&format!("/studies?ModalitiesInStudy={other}")).await.is_empty());
+    }
+}
+
+async fn a_study_and_its_series_tell_of_the_instance_received_first_of_those_that_can_be_seen(mut server: TestServer) {
+    // the order of their UIDs is another one
+    for (uid, patient, modality) in [("1.2.9.9", "FIRST", "CT"), ("1.2.9.1", "SECOND", "MR")] {
+        let file = Elements::ct("1.2.1", "1.2.1.1", uid)
+            .text(0x0010, 0x0020, VR::LO, patient)
+            .text(0x0010, 0x0010, VR::PN, &format!("{patient}^X"))
+            .text(0x0008, 0x0060, VR::CS, modality);
+        assert!([200, 202].contains(&server.store(&[file.part10(Syntax::Explicit)]).await.status));
+        tells(&server, "FIRST", "CT").await;
+    }
+    lose_and_reindex(&mut server).await;
+    tells(&server, "FIRST", "CT").await;
+    delete(&server, &path(1, 1)).await;
+    tells(&server, "SECOND", "MR").await;
+    lose_and_reindex(&mut server).await;
+    tells(&server, "SECOND", "MR").await;
+    restore(&server, "1.2.9.9").await;
+    tells(&server, "FIRST", "CT").await;
+    delete(&server, "/studies/1.2.1/series/1.2.1.1/instances/1.2.9.1").await;
+    tells(&server, "FIRST", "CT").await;
+    lose_and_reindex(&mut server).await;
+    tells(&server, "FIRST", "CT").await;
+    is_clean(&server).await;
+}
+
+async fn what_began_before_and_ended_after_a_delete_stays_when_the_index_is_lost(mut server: TestServer) {
+    let slow = shared(1, 1, "A");
+    let other = Elements::ct("1.2.2", "1.2.2.1", "1.2.9.8").part10(Syntax::Explicit);
+    let (content_type, body) = multipart::write(&[&slow, &other]);
+    let address = server.url("").trim_start_matches("http://").to_owned();
+    let head = format!(
+        "POST /dicom-web/studies HTTP/1.1\r\nHost: {address}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut upload = Raw::connect(&address).await;
+    // the first part is whole
+    let (most, rest) = body.split_at(body.len() - other.len() / 2);
+    assert!(upload.send(head.as_bytes()).await && upload.send(most).await);
+    store(&server, &shared(1, 1, "B")).await;
+    delete(&server, &path(1, 1)).await;
+    assert_eq!(upload.exchange(&[rest], false).await.status, 200);
+    reads(&server, &path(1, 1), Some(&slow)).await;
+    lose_and_reindex(&mut server).await;
+    reads(&server, &path(1, 1), Some(&slow)).await;
+    server.lets_leases_run_out().await;
+    assert_eq!(sweep(&server, &["--full"]).await.0, 0);
+    reads(&server, &path(1, 1), Some(&slow)).await;
     is_clean(&server).await;
 }
 

@@ -23,6 +23,7 @@ on_both_stacks!(
     a_delete_that_an_older_index_does_not_know_hides_what_has_rows_and_what_has_none,
     of_several_contents_the_settings_tell_which_one_counts,
     a_run_that_was_cut_off_is_continued,
+    after_a_run_that_failed_nothing_is_deleted_taken_back_or_swept_until_another_came_to_its_end,
     what_is_stored_again_while_its_delete_is_found_stays,
     versions_of_what_was_deleted_come_back_in_their_order,
     what_is_damaged_is_named_and_gets_no_row,
@@ -357,6 +358,45 @@ async fn a_run_that_was_cut_off_is_continued(mut server: TestServer) {
     assert_eq!((status, told), (0, [&6.into(), &2.into(), &16.into()]), "{report}");
     server.restart().await;
     assert_same(&answers(&server).await, &before);
+    is_clean(&server).await;
+}
+
+async fn after_a_run_that_failed_nothing_is_deleted_taken_back_or_swept_until_another_came_to_its_end(
+    mut server: TestServer,
+) {
+    assert_eq!(server.store(&files()).await.status, 200);
+    assert_eq!(server.send("DELETE", "/studies/1.2.2", &[], "").await.status, 204);
+    let mut index = server.index().await;
+    // half of a study has no row, and what is left cannot be noted
+    for text in [
+        "delete from instances where sop_instance_uid like '1.2.1.2.%'",
+        "delete from series where series_uid = '1.2.1.2'",
+        "update studies set series_count = 1, instance_count = 6 where study_uid = '1.2.1'",
+        "alter table left_objects rename to no_objects",
+    ] {
+        index.execute(text).await;
+    }
+    assert!(!server.run(&["reindex"]).await.status.success());
+    index.execute("alter table no_objects rename to left_objects").await;
+    let refused = server.send("DELETE", "/studies/1.2.1", &[], "").await;
+    assert_eq!((refused.status, refused.headers.contains_key("retry-after")), (503, true));
+    for command in [&["restore", "1.2.2"][..], &["sweep"], &["sweep", "--full"]] {
+        let output = server.run(command).await;
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && error.contains("was cut off"), "{command:?}: {error}");
+    }
+    assert_eq!(server.instances_counted().await, 6, "what can be seen can be read");
+    server.lets_leases_run_out().await;
+    let (status, found) = reindex(&server).await;
+    assert_eq!((status, &found["indexed"]), (0, &6.into()), "{found}");
+    assert_eq!(server.send("DELETE", "/studies/1.2.1", &[], "").await.status, 204);
+    assert_eq!(server.run(&["restore", "1.2.2"]).await.status.code(), Some(0));
+    assert_eq!(sweep(&server, &[]).await, (0, 0));
+    server.lose_index().await;
+    assert_eq!(reindex(&server).await.0, 0);
+    server.restart().await;
+    assert_eq!(server.read("/studies/1.2.1/metadata", JSON).await.status, 410);
+    assert_eq!(server.instances_counted().await, 12);
     is_clean(&server).await;
 }
 

@@ -97,6 +97,7 @@ const BANNED: &[(&str, &[&str], &str)] = &[
     ("Utc::now", &["clock"], "ask `clock::now`"),
     ("std::time::Instant", &["clock"], "use `clock::Stopwatch`, or the timers of tokio, which tests can step"),
     ("::*;", &[], "name what is imported"),
+    ("unsafe_code", &["store"], "there is one `unsafe` call, in `store::folder`"),
 ];
 
 /// Tests in which time has to pass, and why.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use uuid::Uuid;
 
@@ -48,20 +49,31 @@ pub(super) async fn agree(
         for (key, bytes) in batch {
             // one that is gone by now did not come about
             let Some((deletion, told)) = events::deletion(store, key, *bytes).await? else { continue };
-            if rows.settle(&deletion, &told, &[Verdict::Deleted, Verdict::Erased, Verdict::Replaced]).await? > 0 {
-                agreed.deleted.push(deletion.clone());
-            }
+            let hidden = rows.settle(&deletion, &told, &[Verdict::Deleted, Verdict::Erased, Verdict::Replaced]).await?;
             match (known.contains(&deletion.id), events.is_last_of(&deletion, &told)) {
                 (false, true) => catalogue.know(&deletion).await?,
                 (true, false) => over.push(deletion.id),
                 (true, true) | (false, false) => {}
+            }
+            if hidden > 0 {
+                // who asked for it may have given up and removed it before the rows changed
+                if store.exists(key).await?.is_none() {
+                    tell(store, key, &told).await?;
+                }
+                agreed.deleted.push(deletion);
             }
         }
     }
     let of_restores = |(key, _): &&(StorageKey, u64)| key.deletion_id().is_some_and(|id| taken_back.contains(&id));
     for (key, bytes) in events.deletions.iter().filter(of_restores) {
         let Some((deletion, told)) = events::deletion(store, key, *bytes).await? else { continue };
+        let Some(restores) = restores_of(store, events, deletion.id).await? else { continue };
         if rows.settle(&deletion, &told, &[Verdict::Shown]).await? > 0 {
+            for (key, event) in restores {
+                if store.exists(&key).await?.is_none() {
+                    store.put(&key, event).await?.keep();
+                }
+            }
             agreed.restored.push(deletion);
         }
     }
@@ -69,6 +81,21 @@ pub(super) async fn agree(
         catalogue.forget_deletion(deletion).await?;
     }
     Ok(agreed)
+}
+
+/// What took a deletion back; none where one is gone: whoever asked for it gave up and was told so.
+async fn restores_of(
+    store: &ObjectStorage,
+    events: &Events,
+    deletion: Uuid,
+) -> Result<Option<Vec<(StorageKey, Bytes)>>> {
+    let mut restores = Vec::new();
+    for (event, _) in events.restores.iter().filter(|(_, of)| *of == deletion) {
+        let key = StorageKey::restore(deletion, *event);
+        let Some(bytes) = store.exists(&key).await? else { return Ok(None) };
+        restores.push((key.clone(), store.read_bytes(&key, 0..bytes).await?));
+    }
+    Ok(Some(restores))
 }
 
 /// The rows of an index, and what they are to agree with.
@@ -150,9 +177,9 @@ impl Rows<'_> {
         match self.events.fate(&row.location, instance, Some(row.received_at)) {
             Fate::Deleted(by) if by.id == deletion.id && row.deletion != Some(by.id) => Some(Verdict::Deleted),
             Fate::Left if row.deletion.is_none() => Some(Verdict::Replaced),
-            Fate::Superseded if row.deletion.is_none() => Some(Verdict::Erased),
+            Fate::Superseded | Fate::Late if row.deletion.is_none() => Some(Verdict::Erased),
             Fate::Shown(event) if row.deletion.is_some_and(|by| by < event) => Some(Verdict::Shown),
-            Fate::Deleted(_) | Fate::Left | Fate::Superseded | Fate::Shown(_) | Fate::Unknown => None,
+            Fate::Deleted(_) | Fate::Left | Fate::Superseded | Fate::Late | Fate::Shown(_) | Fate::Unknown => None,
         }
     }
 
@@ -162,7 +189,8 @@ impl Rows<'_> {
         let id = self.catalogue.next_event().await?;
         let again = Deletion { id, scope: Scope::Instance(object.instance), ..deletion.clone() };
         let objects = BTreeMap::from([(row.location.clone(), row.received_at)]);
-        tell(self.store, &StorageKey::deletion(id), &Deleted::new(&again, objects, Vec::new())).await?;
+        let told = Deleted::new(&again, objects, Vec::new(), self.catalogue.storing_leases().await?);
+        tell(self.store, &StorageKey::deletion(id), &told).await?;
         self.catalogue.settle(&again, &[(row, Verdict::Deleted)]).await.map(drop)
     }
 }

@@ -4,12 +4,13 @@
 //! older, says the same: where there is such an object it was asked for, and `reindex` makes it come about if it was cut off before
 //! the rows changed. When the rows are known not to have changed it is removed.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use crate::archive::events::{Deleted, TakenBack, tell, untell};
-use crate::catalogue::{Catalogue, Deletable, Deletion, Hid, Left, NotInserted, Restored, Work};
+use crate::archive::events::{Deleted, TakenBack, tell};
+use crate::archive::reindex::expect_whole_index;
+use crate::catalogue::{Catalogue, Deletable, Deletion, Hid, Left, NotInserted, Restored};
 use crate::clock;
 use crate::dicom::uid::Scope;
 use crate::error::{Error, ErrorKind, Result};
@@ -29,14 +30,8 @@ pub async fn delete(catalogue: &Catalogue, store: &ObjectStorage, scope: &Scope,
     let mut changed = Vec::new();
     let hidden = hide(catalogue, store, scope, [who, why], &mut changed).await;
     // only now: `reindex` may have done in the meantime what one of these tells of
-    let known = if changed.is_empty() { Ok(HashSet::new()) } else { catalogue.known_deletions(&changed).await };
-    match known {
-        Ok(known) => {
-            for deletion in changed.into_iter().filter(|deletion| !known.contains(deletion)) {
-                untell(store, &StorageKey::deletion(deletion)).await;
-            }
-        }
-        Err(error) => tracing::warn!(?error, "what tells of deletes that failed stays"),
+    for deletion in changed {
+        untell(catalogue, store, &StorageKey::deletion(deletion), deletion).await;
     }
     hidden
 }
@@ -50,7 +45,7 @@ async fn hide(
     changed: &mut Vec<Uuid>,
 ) -> Result<u64> {
     let text = |text: &str| text.chars().take(MOST_TEXT).collect::<String>();
-    expect_no_reindex(catalogue).await?;
+    expect_whole_index(catalogue).await?;
     let mut instances = 0;
     for _ in 0..LOOKS {
         let named = catalogue.deletable(scope).await?;
@@ -70,7 +65,7 @@ async fn hide(
         };
         let key = StorageKey::deletion(deletion.id);
         tell(store, &key, &deleted(catalogue, &deletion, &named).await?).await?;
-        if let Err(busy) = expect_no_reindex(catalogue).await {
+        if let Err(busy) = expect_whole_index(catalogue).await {
             return Err(failed(catalogue, store, &key, deletion.id, NotInserted::Failed(busy)).await);
         }
         match catalogue.hide(&deletion, &named).await {
@@ -101,18 +96,8 @@ async fn deleted(catalogue: &Catalogue, deletion: &Deletion, named: &[Deletable]
             Left::Damaged | Left::Unread => drop(objects.insert(one.location, i64::MIN)),
         }
     }
-    Ok(Deleted::new(deletion, objects, left))
-}
-
-/// What has no row yet would not be named by a delete, and what a restore shows be hidden again by a run that began before.
-async fn expect_no_reindex(catalogue: &Catalogue) -> Result<()> {
-    if catalogue.under_way(Work::Reindex).await? {
-        return Err(Error::unavailable(
-            "the index is being made anew by `isocenter reindex`; try again when it has ended, or some minutes after it was killed",
-            "deletes and restores wait for it",
-        ));
-    }
-    Ok(())
+    // asked after the rows: what is about to get one is under one of these
+    Ok(Deleted::new(deletion, objects, left, catalogue.storing_leases().await?))
 }
 
 /// Takes a deletion back, as far as it can be.
@@ -120,7 +105,7 @@ async fn expect_no_reindex(catalogue: &Catalogue) -> Result<()> {
 /// # Errors
 /// The index is made anew, or index or store is unavailable.
 pub async fn restore(catalogue: &Catalogue, store: &ObjectStorage, deletion: &Deletion) -> Result<Restored> {
-    expect_no_reindex(catalogue).await?;
+    expect_whole_index(catalogue).await?;
     for _ in 0..LOOKS {
         let found = catalogue.restorable(deletion.id).await?;
         if found.instances == 0 {
@@ -129,7 +114,7 @@ pub async fn restore(catalogue: &Catalogue, store: &ObjectStorage, deletion: &De
         let event = catalogue.next_event().await?;
         let key = StorageKey::restore(deletion.id, event);
         tell(store, &key, &TakenBack { objects: found.returning.iter().cloned().collect() }).await?;
-        if let Err(busy) = expect_no_reindex(catalogue).await {
+        if let Err(busy) = expect_whole_index(catalogue).await {
             return Err(failed(catalogue, store, &key, event, NotInserted::Failed(busy)).await);
         }
         match catalogue.restore(deletion.id, &deletion.scope, &found.returning, event).await {
@@ -141,7 +126,7 @@ pub async fn restore(catalogue: &Catalogue, store: &ObjectStorage, deletion: &De
             Ok(None) if catalogue.knows_event(event).await? => {
                 return Ok(Restored { instances: found.instances, taken: found.taken });
             }
-            Ok(None) => untell(store, &key).await,
+            Ok(None) => untell(catalogue, store, &key, event).await,
             Err(failure) => return Err(failed(catalogue, store, &key, event, failure).await),
         }
     }
@@ -156,15 +141,37 @@ async fn failed(
     event: Uuid,
     failure: NotInserted,
 ) -> Error {
-    let may_have = match failure {
-        NotInserted::InDoubt(_) => true,
-        // `reindex` may have done it meanwhile; where nobody can tell, the answer says that it failed
-        _ => catalogue.knows_event(event).await.unwrap_or(false),
-    };
-    if !may_have {
-        untell(store, told).await;
+    if !matches!(failure, NotInserted::InDoubt(_)) {
+        untell(catalogue, store, told, event).await;
     }
     failure.into_error()
+}
+
+/// Removes what tells of an event that did not come about.
+async fn untell(catalogue: &Catalogue, store: &ObjectStorage, told: &StorageKey, event: Uuid) {
+    if let Err(error) = remove_unknown(catalogue, store, told, event).await {
+        tracing::warn!(
+            key = told.as_str(),
+            ?error,
+            "what tells of a delete or restore that failed stays; `isocenter reindex` makes it come about"
+        );
+    }
+}
+
+/// `reindex` may have read it, and make it come about before or while it is removed: it is back then.
+async fn remove_unknown(catalogue: &Catalogue, store: &ObjectStorage, told: &StorageKey, event: Uuid) -> Result<()> {
+    // where nobody can tell, the answer says that it failed
+    let is_known = catalogue.knows_event(event).await;
+    if matches!(is_known, Ok(true)) {
+        return Ok(());
+    }
+    let Some(bytes) = store.exists(told).await? else { return Ok(()) };
+    let event_told = store.read_bytes(told, 0..bytes).await?;
+    store.remove(told).await?;
+    if is_known.is_ok() && catalogue.knows_event(event).await.unwrap_or(true) {
+        store.put(told, event_told).await?.keep();
+    }
+    Ok(())
 }
 
 /// Why nothing is to be seen of a scope: it was never there, or it was deleted.

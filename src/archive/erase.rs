@@ -10,6 +10,7 @@ use futures_util::stream;
 use uuid::Uuid;
 
 use crate::archive::events;
+use crate::archive::reindex::expect_whole_index;
 use crate::catalogue::{Catalogue, Deletable, DeletionId};
 use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
@@ -53,6 +54,8 @@ pub async fn erase(
         after = Some(last.id);
         remove(catalogue, store, left, &mut tell).await?;
     }
+    // what cannot be taken back until the index is whole must not be erased meanwhile
+    expect_whole_index(catalogue).await?;
     let deletions = told(catalogue, store, hidden_before, &mut tell).await?;
     loop {
         let due = catalogue.take_erasable(hidden_before, deletions.clone(), BATCH).await?;

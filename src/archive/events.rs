@@ -3,7 +3,8 @@
 //!
 //! Of each object the last event that names it tells what it is: the ids are in the order of the events, since each is later than all
 //! that the index knows of when it comes about. What no event names can be seen, unless it came before what is deleted under its UID:
-//! it was replaced then, or a killed process left it. What was received later was stored again, whatever the clock says.
+//! it was replaced then, or a killed process left it. What was received later was stored again, whatever the clock says, and what
+//! came under a lease that was held then may have been committed later.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -41,6 +42,9 @@ pub(super) struct Deleted {
     /// Those of objects that were replaced, or left by `reindex`: they must not take the place of what was deleted.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     left: Vec<String>,
+    /// The leases that were held when it came about: what came under one of them may have got its row after it.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    leases: Vec<Uuid>,
 }
 
 /// What the object of a restore holds.
@@ -51,7 +55,12 @@ pub(super) struct TakenBack {
 }
 
 impl Deleted {
-    pub(super) fn new(deletion: &Deletion, objects: BTreeMap<String, i64>, left: Vec<String>) -> Self {
+    pub(super) fn new(
+        deletion: &Deletion,
+        objects: BTreeMap<String, i64>,
+        left: Vec<String>,
+        leases: Vec<Uuid>,
+    ) -> Self {
         let (series, instance) = match &deletion.scope {
             Scope::Study(_) => (None, None),
             Scope::Series(_, series) => (Some(series.to_string()), None),
@@ -66,6 +75,7 @@ impl Deleted {
             reason: deletion.reason.clone(),
             objects,
             left,
+            leases,
         }
     }
 
@@ -96,17 +106,6 @@ pub(super) async fn tell(store: &ObjectStorage, key: &StorageKey, event: &impl S
         serde_json::to_vec(event).map_err(|error| Error::internal("an event cannot be written").caused_by(error))?;
     store.put(key, Bytes::from(json)).await?.keep();
     Ok(())
-}
-
-/// Removes an event that did not come about.
-pub(super) async fn untell(store: &ObjectStorage, key: &StorageKey) {
-    if let Err(error) = store.remove(key).await {
-        tracing::warn!(
-            key = key.as_str(),
-            ?error,
-            "what tells of a delete or restore that failed stays; `isocenter reindex` makes it come about"
-        );
-    }
 }
 
 /// An event as it is kept; none if it cannot be read or is gone.
@@ -158,8 +157,10 @@ enum Last {
 #[derive(Default)]
 pub(super) struct Events {
     last: HashMap<[u8; 16], Last>,
-    /// When the newest object was received that is deleted under a UID.
-    newest: HashMap<[u8; 16], i64>,
+    /// When the newest object was received that is deleted under a UID, and by which deletion.
+    newest: HashMap<[u8; 16], (i64, Uuid)>,
+    /// The leases that were held when a deletion came about.
+    leases: HashMap<Uuid, Vec<Uuid>>,
     /// The objects of deletions, by their order, with their sizes.
     pub(super) deletions: Vec<(StorageKey, u64)>,
     /// The ids of restores, and the deletions that they take back.
@@ -177,6 +178,8 @@ pub(super) enum Fate {
     Left,
     /// What is deleted came after it.
     Superseded,
+    /// The same, but it may have got its row after the deletion; where its object is gone, it has not.
+    Late,
     /// It can be seen, if nothing else can be seen under its UID and no later deletion hides it.
     Shown(Uuid),
     /// Nothing is known of it.
@@ -235,11 +238,12 @@ impl Events {
             }
         }
         for last in events.last.values() {
-            if let Last::Deleted(_, uid, received_at) = last
+            if let Last::Deleted(deletion, uid, received_at) = last
                 && duplicates != Duplicates::Versions
             {
-                let newest = events.newest.entry(*uid).or_insert(*received_at);
-                *newest = (*newest).max(*received_at);
+                let this = (*received_at, deletion.id);
+                let newest = events.newest.entry(*uid).or_insert(this);
+                *newest = (*newest).max(this);
             }
         }
         Ok(events)
@@ -247,6 +251,7 @@ impl Events {
 
     fn delete(&mut self, deletion: &Arc<Deletion>, told: &Deleted) {
         self.last.extend(told.left.iter().map(|key| (digest(key), Last::Left)));
+        self.leases.insert(deletion.id, told.leases.clone());
         for (uid, key) in told.instances() {
             let received_at = told.objects.get(key).copied().unwrap_or_default();
             let last = Last::Deleted(Arc::clone(deletion), digest(uid.as_str()), received_at);
@@ -269,10 +274,22 @@ impl Events {
             Some(Last::Shown(event)) => Fate::Shown(*event),
             None => {
                 let newest = self.newest.get(&digest(instance.as_str()));
-                let superseded = newest.zip(received_at).is_some_and(|(newest, received_at)| received_at <= *newest);
-                if superseded { Fate::Superseded } else { Fate::Unknown }
+                match newest.zip(received_at) {
+                    Some(((newest, deletion), received_at)) if received_at <= *newest => {
+                        if self.may_have_come_after(*deletion, key) { Fate::Late } else { Fate::Superseded }
+                    }
+                    _ => Fate::Unknown,
+                }
             }
         }
+    }
+}
+
+impl Events {
+    /// Whether an object may have got its row after a deletion, whenever it was received.
+    fn may_have_come_after(&self, deletion: Uuid, key: &str) -> bool {
+        let lease = StorageKey::from_index(key.to_owned()).instance_object().map(|object| object.lease);
+        self.leases.get(&deletion).zip(lease).is_some_and(|(held, lease)| held.contains(&lease))
     }
 }
 

@@ -3,7 +3,8 @@
 //! An object says all that its rows need, its receipt when it came, and the objects of deletions what was hidden. Of several
 //! contents under one UID they count in the order of their receipt, by the same rules as when they are stored, whatever has a row
 //! already. Instances that have rows are passed over, so a run that was cut off is continued by the next one, and servers may run
-//! beside it, but no sweep: it would remove an object while this makes its row.
+//! beside it, but no sweep: it would remove an object while this makes its row. Beside a run, and after one that was cut off until
+//! another has come to its end, nothing is deleted, taken back or swept.
 //!
 //! Leases that have run out are taken first, since an index from a backup knows those of processes that ended long ago. What lies
 //! under a lease that is held is left alone and told of.
@@ -33,7 +34,7 @@ use crate::archive::limits::IngestLimits;
 use crate::archive::policy::Policy;
 use crate::archive::reread::{Reread, reread};
 use crate::catalogue::{
-    Catalogue, Inserted, Left, LeftObject, NewInstance, NotInserted, Occasion, Rules, Work, taken_at,
+    Catalogue, EndedLease, Inserted, Left, LeftObject, NewInstance, NotInserted, Occasion, Rules, Work, taken_at,
 };
 use crate::config::{Duplicates, OtherPatient, StoreSettings};
 use crate::dicom::uid::{InstanceKey, InstanceUid, SeriesUid, StudyUid};
@@ -89,6 +90,33 @@ pub enum Fate {
     Unread,
 }
 
+/// Refuses work that an index cannot bear that is being made anew, or was half made when a run was cut off. The lease of one that
+/// was killed is taken once it has run out.
+pub(super) async fn expect_whole_index(catalogue: &Catalogue) -> Result<()> {
+    let why = "deletes, restores and sweeps wait for it";
+    let mut under_way = catalogue.under_way(Work::Reindex).await?;
+    if under_way {
+        for ended in catalogue.expired_leases(Duration::ZERO).await?.into_iter().filter(EndedLease::is_of_work) {
+            catalogue.lapse_lease(ended.id).await?;
+        }
+        under_way = catalogue.under_way(Work::Reindex).await?;
+    }
+    if under_way {
+        return Err(Error::unavailable(
+            "the index is being made anew by `isocenter reindex`; try again when it has ended; if it was killed, run it again some \
+             minutes later, to its end",
+            why,
+        ));
+    }
+    if catalogue.was_reindex_cut_off().await? {
+        return Err(Error::unavailable(
+            "`isocenter reindex` was cut off before the index was whole; run it again, to its end",
+            why,
+        ));
+    }
+    Ok(())
+}
+
 /// Reads the objects of an archive and writes the rows that are missing.
 pub struct Reindex {
     shared: Arc<Shared>,
@@ -136,6 +164,13 @@ struct Read {
     without_receipt: bool,
 }
 
+/// What a run goes by.
+struct Prepared {
+    /// Leases that had run out before it began.
+    lapsed: Vec<EndedLease>,
+    events: Events,
+}
+
 impl Reindex {
     /// Prepares to read so many objects at once.
     ///
@@ -167,13 +202,26 @@ impl Reindex {
     pub async fn run(&self, mut tell: impl FnMut(Reindexed)) -> Result<Agreed> {
         // all rows are written under this one: once it is lost a sweep may be under way
         let lease = self.leases.current().await?;
-        let ran = self.run_under(&lease, &mut tell).await;
+        let (ran, cut_off) = match self.prepare(&lease).await {
+            Ok(prepared) => {
+                let ran = self.run_under(&lease, prepared, &mut tell).await;
+                let cut_off = ran.is_err();
+                (ran, cut_off)
+            }
+            Err(error) => (Err(error), false),
+        };
+        let id = lease.id;
         drop(lease);
-        self.leases.end(true).await;
+        // half an index must be known for one: deletes would name half of what they are to hide
+        if cut_off && let Err(error) = self.shared.catalogue.abandon_lease(id).await {
+            tracing::warn!(lease = %id, ?error, "the lease of a run that was cut off is left to run out");
+        }
+        self.leases.end(!cut_off).await;
         ran
     }
 
-    async fn run_under(&self, lease: &Lease, tell: &mut impl FnMut(Reindexed)) -> Result<Agreed> {
+    /// Finds out whether a run may begin, and what it goes by. Nothing has changed yet.
+    async fn prepare(&self, lease: &Lease) -> Result<Prepared> {
         let catalogue = &self.shared.catalogue;
         for ended in catalogue.expired_leases(Duration::ZERO).await? {
             catalogue.lapse_lease(ended.id).await?;
@@ -188,21 +236,46 @@ impl Reindex {
             }
         }
         let lapsed = catalogue.lapsed_leases().await?;
+        Ok(Prepared { lapsed, events: Events::read(&self.shared.store, self.rules.duplicates).await? })
+    }
+
+    async fn run_under(
+        &self,
+        lease: &Lease,
+        Prepared { lapsed, events }: Prepared,
+        tell: &mut impl FnMut(Reindexed),
+    ) -> Result<Agreed> {
+        let catalogue = &self.shared.catalogue;
         catalogue.forget_all_left().await?;
-        let events = Events::read(&self.shared.store, self.rules.duplicates).await?;
         let agreed = agree(lease.id, catalogue, &self.shared.store, &events).await?;
+        // what a run that was cut off has not come to
+        let all = lapsed.iter().any(EndedLease::is_of_work);
+        let mut changed: Option<StudyUid> = None;
         let mut series = pin!(by_series(self.shared.store.list("studies")));
         while let Some(objects) = series.try_next().await? {
-            let mut left = Vec::new();
+            let Some(study) = objects.first().map(|first| first.object.instance.study.clone()) else { continue };
+            if let Some(before) = changed.take_if(|before| *before != study) {
+                catalogue.describe_anew(&before).await?;
+            }
+            let (mut left, mut indexed) = (Vec::new(), all);
             let mut note = |one: Reindexed| {
                 left.extend(one.left());
+                indexed |= matches!(one.fate, Fate::Indexed { .. });
                 tell(one);
             };
             self.series(lease, objects, &events, &mut note).await?;
             if !left.is_empty() {
                 catalogue.leave(&left).await?;
             }
+            if indexed {
+                changed = Some(study);
+            }
         }
+        if let Some(last) = changed {
+            catalogue.describe_anew(&last).await?;
+        }
+        // a sweep may have taken the own one when nothing was left to write
+        catalogue.forget_lapsed_lease(lease.id).await?;
         for ended in lapsed {
             catalogue.forget_lapsed_lease(ended.id).await?;
         }
@@ -299,7 +372,7 @@ impl Reindex {
                             one.row.deletion = Some(deletion);
                             None
                         }
-                        events::Fate::Shown(_) | events::Fate::Unknown => None,
+                        events::Fate::Shown(_) | events::Fate::Late | events::Fate::Unknown => None,
                     };
                     if let Some(fate) = fate {
                         tell(Reindexed { key: one.candidate.key, bytes: one.candidate.bytes, fate });

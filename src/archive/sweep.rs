@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::archive::erase;
 use crate::archive::events;
+use crate::archive::reindex::expect_whole_index;
 use crate::archive::reread::{Found, Whole, is_whole};
 use crate::catalogue::{Catalogue, EndedLease, Left, LeftObject, Work};
 use crate::clock;
@@ -122,11 +123,8 @@ async fn sweep_under(
 ) -> Result<Swept> {
     let lapsed = take_leases(catalogue, options).await?;
     // asked after the own lease was taken: `reindex` asks in the same order, so that one of the two gives way
-    if !options.dry_run && catalogue.under_way(Work::Reindex).await? {
-        return Err(Error::unavailable(
-            "the index is being made anew by `isocenter reindex`; sweep when it has ended; if it was killed, its lease runs out within some minutes",
-            "what has no row may get one",
-        ));
+    if !options.dry_run {
+        expect_whole_index(catalogue).await?;
     }
     let sweep = Sweep { own, catalogue, store, options, lapsed: &lapsed };
     let leases = lapsed.len() as u64;
@@ -164,7 +162,8 @@ async fn take_leases(catalogue: &Catalogue, options: SweepOptions) -> Result<Has
         }
     }
     let before = if options.grace.is_zero() { i64::MAX } else { erase::before(options.grace) };
-    taken.extend(catalogue.lapsed_leases().await?.into_iter().filter(|ended| ended.until <= before));
+    let lapsed = catalogue.lapsed_leases().await?.into_iter();
+    taken.extend(lapsed.filter(|ended| ended.until <= before && !ended.is_of_work()));
     Ok(taken.into_iter().map(|ended| (ended.id, ended.until)).collect())
 }
 

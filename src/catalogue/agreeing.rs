@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
-use super::deletions::{Deletion, insert, lock, make_known, recounts};
+use super::deletions::{Deletion, insert, lock, make_known};
 use super::failure::{Raced, is_unique_violation};
 use super::hidden::Hidden;
+use super::metadata::Dictionaries;
 use super::restoring::show;
 use super::sql::{Row, Statement};
+use super::telling::count_anew;
 use super::transaction::Transaction;
 use super::{Catalogue, MAIN_PARTITION};
 use crate::clock;
@@ -87,11 +89,11 @@ impl Catalogue {
     /// # Errors
     /// `Unavailable` when the database is.
     pub async fn settle(&self, deletion: &Deletion, rows: &[(Standing, Verdict)]) -> Result<Option<Settled>> {
-        let (deletion, rows) = (deletion.clone(), rows.to_vec());
+        let (deletion, rows, dictionaries) = (deletion.clone(), rows.to_vec(), self.0.dictionaries.clone());
         self.transact(move |transaction| {
-            let (deletion, rows) = (deletion.clone(), rows.clone());
+            let (deletion, rows, dictionaries) = (deletion.clone(), rows.clone(), dictionaries.clone());
             Box::pin(async move {
-                let settled = settle(transaction, &deletion, &rows).await;
+                let settled = settle(transaction, &dictionaries, &deletion, &rows).await;
                 // another was stored under one of the UIDs since they were looked for
                 let settled =
                     settled.map_err(|error| if is_unique_violation(&error) { Raced::error() } else { error })?;
@@ -139,6 +141,7 @@ fn row(row: &Row) -> Result<Standing> {
 
 async fn settle(
     transaction: &mut Transaction,
+    dictionaries: &Dictionaries,
     deletion: &Deletion,
     rows: &[(Standing, Verdict)],
 ) -> Result<Option<Settled>> {
@@ -185,7 +188,7 @@ async fn settle(
     }
     let (series, studies) =
         (changed.iter().map(|row| row.series).collect(), changed.iter().map(|row| row.study).collect());
-    transaction.fetch_each(recounts(dialect, &series, &studies)).await?;
+    count_anew(transaction, dictionaries, &series, &studies).await?;
     Ok(Some(Settled { changed: changed.len() as u64, taken: taken.into_iter().cloned().collect() }))
 }
 

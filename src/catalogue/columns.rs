@@ -6,8 +6,7 @@ use super::instances::{encoding_name, form_name};
 use super::rows::{Column, Kind};
 use super::sql::Value;
 use super::storing::Arrival;
-use crate::dicom::entry::{IndexEntry, NameEntry, bounded};
-use crate::dicom::uid::{SeriesUid, StudyUid};
+use crate::dicom::entry::{NameEntry, SeriesEntry, StudyEntry, bounded};
 use crate::error::{Error, Result};
 
 pub(super) const STUDY_COLUMNS: &[Column] = &[
@@ -58,13 +57,12 @@ fn name(name: Option<&NameEntry>) -> [Value; 3] {
     [group(|name| &name.alphabetic), group(|name| &name.ideographic), group(|name| &name.phonetic)]
 }
 
-pub(super) fn study_row(uid: &StudyUid, entry: &IndexEntry, instances: i64, now: i64) -> Vec<Value> {
-    let study = &entry.study;
+pub(super) fn study_row(uid: &str, study: &StudyEntry, instances: i64, now: i64) -> Vec<Value> {
     let [patient, patient_ideographic, patient_phonetic] = name(study.patient_name.as_ref());
     let [physician, physician_ideographic, physician_phonetic] = name(study.referring_physician_name.as_ref());
     vec![
         MAIN_PARTITION.into(),
-        uid.as_str().into(),
+        uid.into(),
         text(study.patient_id.as_ref()),
         patient,
         patient_ideographic,
@@ -104,17 +102,10 @@ pub(super) const SERIES_COLUMNS: &[Column] = &[
     ("updated_at", Kind::Integer),
 ];
 
-pub(super) fn series_row(
-    study: &StudyUid,
-    uid: &SeriesUid,
-    entry: &IndexEntry,
-    instances: i64,
-    now: i64,
-) -> Vec<Value> {
-    let series = &entry.series;
+pub(super) fn series_row(study: &str, uid: &str, series: &SeriesEntry, instances: i64, now: i64) -> Vec<Value> {
     vec![
-        study.as_str().into(),
-        uid.as_str().into(),
+        study.into(),
+        uid.into(),
         1.into(),
         text(series.modality.as_ref()),
         series.series_number.into(),

@@ -116,9 +116,8 @@ async fn sqlite(path: &Path, settings: &DatabaseSettings) -> Result<Pools> {
         .foreign_keys(true)
         .busy_timeout(settings.acquire_timeout)
         .statement_cache_capacity(PREPARED)
-        // reads go through the page cache of the system without a copy; what SQLite itself holds is for writing, and for what lies
-        // in the log
-        .pragma("mmap_size", "1073741824")
+        // pages are not mapped: reads gain nothing measurable by it, an error of the disk would kill the process, and its memory would
+        // look to grow with the index; each connection keeps a few megabytes, the system caches the rest
         .pragma("temp_store", "memory")
         // a checkpoint every 16 MiB instead of 4, and no log kept that a burst blew up
         .pragma("wal_autocheckpoint", "4096")

@@ -13,7 +13,9 @@ use super::failure::Raced;
 use super::hidden::{Hidden, recount_series, recount_study};
 use super::insert::NotInserted;
 use super::instances::InstanceId;
+use super::metadata::Dictionaries;
 use super::sql::{Row, Statement};
+use super::telling::count_anew;
 use super::transaction::Transaction;
 use super::{Catalogue, MAIN_PARTITION};
 use crate::clock;
@@ -115,9 +117,10 @@ impl Catalogue {
     pub async fn hide(&self, deletion: &Deletion, named: &[Deletable]) -> Result<Hid, NotInserted> {
         let (deletion, named): (_, Named) =
             (deletion.clone(), named.iter().map(|one| (one.id, one.location.clone())).collect());
+        let dictionaries = self.0.dictionaries.clone();
         self.attempt(move |transaction| {
-            let (deletion, named) = (deletion.clone(), named.clone());
-            Box::pin(async move { hide(transaction, &deletion, &named).await })
+            let (deletion, named, dictionaries) = (deletion.clone(), named.clone(), dictionaries.clone());
+            Box::pin(async move { hide(transaction, &dictionaries, &deletion, &named).await })
         })
         .await
     }
@@ -210,7 +213,12 @@ pub(super) type Work<'a, T> = std::pin::Pin<Box<dyn Future<Output = Result<(bool
 /// Rows and the objects that they name: an object that came again may take the place of one that was lost.
 type Named = BTreeSet<(InstanceId, String)>;
 
-async fn hide(transaction: &mut Transaction, deletion: &Deletion, named: &Named) -> Result<(bool, Hid)> {
+async fn hide(
+    transaction: &mut Transaction,
+    dictionaries: &Dictionaries,
+    deletion: &Deletion,
+    named: &Named,
+) -> Result<(bool, Hid)> {
     lock(transaction, &deletion.scope, Vec::new()).await?;
     // `reindex` was told of it, and did what it could
     let known = is_known(transaction, deletion).await?;
@@ -223,7 +231,7 @@ async fn hide(transaction: &mut Transaction, deletion: &Deletion, named: &Named)
     }
     let rows = rows.iter().flatten().map(place).collect::<Result<Vec<_>>>()?;
     let id = make_known(transaction, deletion).await?;
-    hide_rows(transaction, deletion.at, id, &rows).await?;
+    hide_rows(transaction, dictionaries, deletion.at, id, &rows).await?;
     Ok((true, Hid::Instances(named.len() as u64)))
 }
 
@@ -250,8 +258,14 @@ pub(super) async fn make_known(transaction: &mut Transaction, deletion: &Deletio
     inserted.iter().flatten().next().ok_or_else(|| Error::internal("an insert returned no row"))?.integer(0)
 }
 
-/// Hides rows, all of them or none, and counts anew where one could be seen.
-async fn hide_rows(transaction: &mut Transaction, at: i64, deletion: i64, rows: &[Place]) -> Result<()> {
+/// Hides rows, all of them or none; where one could be seen, study and series say what is left.
+async fn hide_rows(
+    transaction: &mut Transaction,
+    dictionaries: &Dictionaries,
+    at: i64,
+    deletion: i64,
+    rows: &[Place],
+) -> Result<()> {
     let dialect = transaction.dialect();
     let hide = Statement::new(format!(
         "update instances set hidden = $1, hidden_at = $2, deletion_id = $3 where id {} and hidden in (0, 3) returning id",
@@ -268,7 +282,7 @@ async fn hide_rows(transaction: &mut Transaction, at: i64, deletion: i64, rows: 
     // an older version is not counted, and may be of a study that is not locked
     let seen = || rows.iter().filter(|row| row.hidden == Hidden::No.code());
     let (series, studies) = (seen().map(|row| row.series).collect(), seen().map(|row| row.study).collect());
-    transaction.fetch_each(recounts(dialect, &series, &studies)).await.map(drop)
+    count_anew(transaction, dictionaries, &series, &studies).await
 }
 
 /// Makes a deletion known if it is not, and holds up whoever else does; gives its id.

@@ -4,7 +4,8 @@
 //! lock that such a move waits for, and finds none afterwards. The lapsed lease stays known until what was left under it is
 //! removed, however often a sweep is cut off.
 //!
-//! Sweeps and runs of `reindex` hold leases too, under which nothing is stored: neither is done beside the other.
+//! Sweeps and runs of `reindex` hold leases too, under which nothing is stored: neither is done beside the other. That of a run
+//! of `reindex` that was cut off lapses too, and is known until a run comes to its end.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -154,6 +155,33 @@ impl Catalogue {
         Ok(leases.iter().any(|lease| *lease != own && work.holds(lease)))
     }
 
+    /// The leases under which something may be stored: those that are held, be they run out.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is.
+    pub async fn storing_leases(&self) -> Result<Vec<Uuid>> {
+        let leases = ids(&self.0.database.read_all(Statement::new("select id from leases order by id")).await?)?;
+        Ok(leases.into_iter().filter(|lease| !is_of_work(lease)).collect())
+    }
+
+    /// Whether a run of `reindex` was cut off and none has come to its end since: the index may know half of a study.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is.
+    pub async fn was_reindex_cut_off(&self) -> Result<bool> {
+        Ok(self.lapsed_leases().await?.iter().any(|ended| Work::Reindex.holds(&ended.id)))
+    }
+
+    /// Takes an own lease of which the work was cut off.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is; the lease then runs out by itself.
+    pub async fn abandon_lease(&self, id: Uuid) -> Result<()> {
+        let run_out = Statement::new("update leases set expires_at = 0 where id = $1").with(id.to_string());
+        self.0.database.write(run_out).await?;
+        self.lapse_lease(id).await.map(drop)
+    }
+
     /// Takes a lease that has run out, unless it was renewed or given back meanwhile: nothing is stored under it from then on.
     ///
     /// # Errors
@@ -171,15 +199,16 @@ impl Catalogue {
             let EndedLease { id, until } = expired(row)?;
             let keep = "insert into lapsed_leases (id, lapsed_at) values ($1, $2) on conflict (id) do nothing";
             let keep = Statement::new(keep).with(id.to_string()).with(until).into();
-            // nothing is stored under one of those
-            let keep = if is_of_work(&id) { Vec::new() } else { vec![keep] };
+            // nothing is stored under that of a sweep
+            let keep = if Work::Sweep.holds(&id) { Vec::new() } else { vec![keep] };
             transaction.commit_with(keep).await.map_err(NotInserted::into_error)?;
             Ok(true)
         };
         self.0.database.spawn(lapse).await
     }
 
-    /// The leases that were taken from their processes and under which objects without a row may be left.
+    /// The leases that were taken from their processes and under which objects without a row may be left, and those of runs of
+    /// `reindex` that were cut off.
     ///
     /// # Errors
     /// `Unavailable` when the database is.

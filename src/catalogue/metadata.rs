@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::OnceLock;
 
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::dict::{DecoderDictionary, EncoderDictionary};
@@ -21,14 +22,14 @@ use crate::error::{Error, Result};
 const LEVEL: i32 = 3;
 /// Most bytes of one instance's metadata; what a damaged row may make us allocate.
 const MOST_BYTES: u64 = 256 << 20;
-/// Bytes that the cached dictionaries may take together: those of a hundred series that are being stored or read.
-const CACHE_BYTES: u64 = 16 << 20;
+/// Bytes that the cached dictionaries may take together: those of some fifty series that are being stored or read.
+const CACHE_BYTES: u64 = 8 << 20;
 /// What the tables of the encoder and the decoder take beside a dictionary's content.
 const TABLES_BYTES: usize = 128 << 10;
 /// Most bytes of a dictionary: what instances share of larger metadata is not worth the memory and the time of all readers.
 const MOST_SHARED: usize = 1 << 20;
-/// Series of which the id of the dictionary is remembered.
-const CACHE_SERIES: u64 = 10_000;
+/// Series of which the id of the dictionary is remembered: no more than dictionaries can be.
+const CACHE_SERIES: u64 = CACHE_BYTES / TABLES_BYTES as u64;
 
 /// Metadata to compress against, or what metadata was compressed against.
 pub(super) struct Dictionary {
@@ -103,12 +104,14 @@ impl Default for Dictionaries {
         Self {
             by_id: Cache::builder()
                 .max_capacity(CACHE_BYTES)
+                // a series is stored and read for a while and then no more: how often it was does not tell what comes
+                .eviction_policy(EvictionPolicy::lru())
                 .weigher(|_, dictionary: &Arc<Dictionary>| {
                     u32::try_from(dictionary.content.len().saturating_mul(2).saturating_add(TABLES_BYTES))
                         .unwrap_or(u32::MAX)
                 })
                 .build(),
-            by_series: Cache::new(CACHE_SERIES),
+            by_series: Cache::builder().max_capacity(CACHE_SERIES).eviction_policy(EvictionPolicy::lru()).build(),
         }
     }
 }

@@ -29,6 +29,7 @@ pub mod search;
 mod search_plan;
 mod sql;
 mod storing;
+mod telling;
 mod transaction;
 mod upsert;
 mod writer;

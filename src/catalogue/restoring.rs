@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use uuid::Uuid;
 
 use super::Catalogue;
-use super::deletions::{lock, recounts};
+use super::deletions::lock;
 use super::dialect::Dialect;
 use super::failure::{Raced, is_unique_violation};
 use super::hidden::Hidden;
 use super::insert::NotInserted;
+use super::metadata::Dictionaries;
 use super::sql::{Row, Statement};
+use super::telling::count_anew;
 use super::transaction::Transaction;
 use crate::dicom::uid::Scope;
 use crate::error::{Error, Result};
@@ -62,11 +64,11 @@ impl Catalogue {
         returning: &BTreeSet<String>,
         event: Uuid,
     ) -> Result<Option<Restored>, NotInserted> {
-        let (scope, returning) = (scope.clone(), returning.clone());
+        let (scope, returning, dictionaries) = (scope.clone(), returning.clone(), self.0.dictionaries.clone());
         self.attempt(move |transaction| {
-            let (scope, returning) = (scope.clone(), returning.clone());
+            let (scope, returning, dictionaries) = (scope.clone(), returning.clone(), dictionaries.clone());
             Box::pin(async move {
-                let restored = restore(transaction, deletion, &scope, &returning, event).await;
+                let restored = restore(transaction, &dictionaries, deletion, &scope, &returning, event).await;
                 // another was stored under one of the UIDs since they were looked for
                 restored.map_err(|error| if is_unique_violation(&error) { Raced::error() } else { error })
             })
@@ -146,6 +148,7 @@ fn of_deletion(deletion: Uuid) -> Statement {
 
 async fn restore(
     transaction: &mut Transaction,
+    dictionaries: &Dictionaries,
     deletion: Uuid,
     scope: &Scope,
     returning: &BTreeSet<String>,
@@ -158,7 +161,6 @@ async fn restore(
     if back.is_empty() || back.iter().map(|one| one.location.clone()).collect::<BTreeSet<_>>() != *returning {
         return Ok((false, None));
     }
-    let dialect = transaction.dialect();
     let mut of_uid: HashMap<&str, Hidden> = HashMap::new();
     let states = back
         .iter()
@@ -167,7 +169,8 @@ async fn restore(
         return Err(Error::internal("rows changed while they were locked"));
     }
     let (series, studies) = (back.iter().map(|one| one.series).collect(), back.iter().map(|one| one.study).collect());
-    let mut last = recounts(dialect, &series, &studies);
+    count_anew(transaction, dictionaries, &series, &studies).await?;
+    let mut last = Vec::new();
     if stay.is_empty() {
         last.push(Statement::new("delete from deletions where uuid = $1").with(deletion.to_string()));
     }

@@ -15,9 +15,10 @@ use super::metadata::{Dictionaries, Dictionary};
 use super::rows::{Column, Insert, Kind};
 use super::sql::{Row, Statement, Value};
 use super::storing::{Arrival, MovedUp, New, OfSeries, OfStudy, Replaced};
+use super::telling::{Of, Told, told};
 use super::transaction::{Step, Transaction};
 use crate::clock;
-use crate::dicom::entry::IndexEntry;
+use crate::dicom::entry::{SeriesEntry, StudyEntry};
 use crate::dicom::uid::{InstanceKey, InstanceUid};
 use crate::error::{Error, Result};
 
@@ -50,12 +51,13 @@ pub(super) async fn insert_new(
     let mut rows = transaction.fetch_each(statements).await?;
     let series_rows: Vec<Row> = rows.drain(of_studies..).flatten().collect();
     let studies = stored_studies(rows.into_iter().flatten())?;
-    let strangers = strangers(new, &studies, replaced);
     let mut series = stored_series(&series_rows, new, &studies)?;
+    let told = tell_anew(transaction, cache, new, &studies, &series, replaced).await?;
+    let strangers = strangers(new, &studies, &told);
     let mut steps = hide(replaced, now);
     steps.extend(moved_up.iter().map(move_up));
     steps.extend(add_to_studies(&studies, &series));
-    steps.extend(refresh(new, &studies, &series, replaced, now));
+    steps.extend(refresh(&told, now));
     let dictionaries = choose_dictionaries(transaction, cache, &mut series, &mut steps).await?;
     insert_instances(dialect, &series, &mut steps, now)?;
     steps.extend(give_back(replaced, &series, now));
@@ -116,17 +118,14 @@ fn give_back(replaced: &[Replaced], series: &[Series<'_>], now: i64) -> Vec<Step
 }
 
 /// The new instances whose Patient ID is not that of their study.
-fn strangers(new: &New<'_>, studies: &Studies, replaced: &[Replaced]) -> HashSet<InstanceUid> {
+fn strangers(new: &New<'_>, studies: &Studies, told: &Tellings) -> HashSet<InstanceUid> {
     let mut strangers = HashSet::new();
     for (id, study) in studies {
         let Some((_, of_study)) = new.iter().find(|(uid, _)| uid.as_str() == study.uid) else { continue };
-        let patient = |entry: &IndexEntry| stored_text(entry.study.patient_id.as_ref());
-        let of_all = match first_shown(of_study) {
-            Some(first) if study.takes_on(*id, of_study, replaced) => patient(first),
-            _ => study.patient_id.clone(),
-        };
+        let patient = |entry: &StudyEntry| stored_text(entry.patient_id.as_ref());
+        let of_all = told.studies.get(id).map_or_else(|| study.patient_id.clone(), patient);
         for ((uid, _), arrival) in of_study.values().flatten().filter(|(_, arrival)| arrival.shows()) {
-            if patient(&arrival.one.new.entry) != of_all {
+            if patient(&arrival.one.new.entry.study) != of_all {
                 strangers.insert(InstanceUid::clone(uid));
             }
         }
@@ -144,25 +143,17 @@ struct Study {
     patient_id: Option<String>,
 }
 
-impl Study {
-    /// Whether the study takes on the attributes of a new instance.
-    fn takes_on(&self, id: i64, new: &OfStudy<'_>, replaced: &[Replaced]) -> bool {
-        let revived = self.instances == instances(new) && !self.inserted;
-        revived || replaced.iter().any(|one| one.study == id && one.back.is_none())
-    }
-}
-
 /// By id.
 type Studies = HashMap<i64, Study>;
 
-/// Inserts the studies that are new, and counts in those that are not. The attributes are those of the first instance stored.
+/// Inserts the studies that are new, and counts in those that are not. The attributes are those of the instance received first.
 ///
 /// Whether a study was inserted shows by its times, which are equal then and, whatever the clock says, never after an update.
 fn studies(dialect: Dialect, new: &New<'_>, now: i64) -> Insert {
     let mut rows = Vec::with_capacity(new.len());
     for (uid, series) in new {
-        let Some(first) = first_shown(series).or_else(|| first(series)) else { continue };
-        rows.push(study_row(uid, first, instances(series), now));
+        let Some(first) = foremost(series.values().flat_map(BTreeMap::values)) else { continue };
+        rows.push(study_row(uid.as_str(), &first.one.new.entry.study, instances(series), now));
     }
     Insert {
         table: "studies",
@@ -185,16 +176,6 @@ fn studies(dialect: Dialect, new: &New<'_>, now: i64) -> Insert {
     }
 }
 
-fn first<'a>(series: &OfStudy<'a>) -> Option<&'a IndexEntry> {
-    series.values().flat_map(BTreeMap::values).next().map(|first| &first.one.new.entry)
-}
-
-/// The first of those that can be seen: what was deleted tells nothing of a study or series.
-fn first_shown<'a>(series: &OfStudy<'a>) -> Option<&'a IndexEntry> {
-    let mut shown = series.values().flat_map(BTreeMap::values).filter(|arrival| arrival.shows());
-    shown.next().map(|first| &first.one.new.entry)
-}
-
 /// How many instances can be seen.
 fn instances(series: &OfStudy<'_>) -> i64 {
     series.values().map(shown).sum()
@@ -204,10 +185,17 @@ fn shown(series: &OfSeries<'_>) -> i64 {
     count(series.values().filter(|arrival| arrival.shows()).count())
 }
 
-/// The instance of a series that tells of it: one that can be seen, if any can.
-fn foremost<'a>(series: &OfSeries<'a>) -> Option<Arrival<'a>> {
-    let mut shown = series.values().filter(|arrival| arrival.shows());
-    shown.next().or_else(|| series.values().next()).copied()
+/// The instance of a study or series that tells of it: the one received first of those that can be seen, if any can; by the same
+/// order as in [`super::telling`].
+fn foremost<'a, 'b>(arrivals: impl Iterator<Item = &'b Arrival<'a>>) -> Option<Arrival<'a>>
+where
+    'a: 'b,
+{
+    let order = |arrival: &&Arrival<'a>| {
+        let new = &arrival.one.new;
+        (!arrival.shows(), new.received_at, &new.location)
+    };
+    arrivals.min_by(|a, b| order(a).cmp(&order(b))).copied()
 }
 
 fn stored_studies(rows: impl Iterator<Item = Row>) -> Result<Studies> {
@@ -224,28 +212,76 @@ fn stored_studies(rows: impl Iterator<Item = Row>) -> Result<Studies> {
     rows.map(study).collect()
 }
 
-/// Studies and series take on the attributes of a new instance where they had none that can be seen, or where it took the
-/// place of one of theirs: what was deleted or replaced is not to show in them.
-fn refresh(new: &New<'_>, studies: &Studies, series: &[Series<'_>], replaced: &[Replaced], now: i64) -> Vec<Step> {
-    let mut steps = Vec::new();
+/// What studies and series are told by from now on, where that changes; by id.
+#[derive(Default)]
+struct Tellings {
+    studies: BTreeMap<i64, StudyEntry>,
+    series: BTreeMap<i64, SeriesEntry>,
+}
+
+/// Studies and series are told by new instances where they had none that can be seen. Where some are replaced, what is left and
+/// what comes tell by the order in which they were received: what was deleted or replaced is not to show in them.
+async fn tell_anew(
+    transaction: &mut Transaction,
+    cache: &Dictionaries,
+    new: &New<'_>,
+    studies: &Studies,
+    series: &[Series<'_>],
+    replaced: &[Replaced],
+) -> Result<Tellings> {
+    let mut tellings = Tellings::default();
+    let gone: Vec<&Replaced> = replaced.iter().filter(|one| one.back.is_none()).collect();
+    let mut firsts: (BTreeMap<i64, Arrival<'_>>, BTreeMap<i64, Arrival<'_>>) = Default::default();
     for (id, study) in studies {
-        let Some((uid, of_study)) = new.iter().find(|(uid, _)| uid.as_str() == study.uid) else { continue };
-        if study.takes_on(*id, of_study, replaced)
-            && let Some(entry) = first_shown(of_study)
-        {
-            steps.push(update("studies", STUDY_COLUMNS, study_row(uid, entry, 0, now), *id));
+        let Some((_, of_study)) = new.iter().find(|(uid, _)| uid.as_str() == study.uid) else { continue };
+        let Some(first) = foremost(of_study.values().flat_map(BTreeMap::values)).filter(Arrival::shows) else {
+            continue;
+        };
+        firsts.0.insert(*id, first);
+        if study.instances == instances(of_study) && !study.inserted {
+            tellings.studies.insert(*id, first.one.new.entry.study.clone());
         }
     }
     for series in series {
-        let Some((first, _)) = series.instances.iter().find(|(first, _)| first.shows()) else { continue };
-        let revived = series.fresh && !series.inserted;
-        if revived || replaced.iter().any(|one| one.series == series.id && one.back.is_none()) {
-            let entry = &first.one.new.entry;
-            let row = series_row(&entry.key.study, &entry.key.series, entry, 0, now);
-            steps.push(update("series", SERIES_COLUMNS, row, series.id));
+        let Some(first) = foremost(series.instances.iter().map(|(one, _)| one)).filter(Arrival::shows) else {
+            continue;
+        };
+        firsts.1.insert(series.id, first);
+        if series.fresh && !series.inserted {
+            tellings.series.insert(series.id, first.one.new.entry.series.clone());
         }
     }
-    steps
+    let but: Vec<i64> = gone.iter().map(|one| one.id).collect();
+    for id in gone.iter().map(|one| one.study).collect::<BTreeSet<_>>() {
+        let left = told(transaction, cache, Of::Study(id), &but).await?;
+        let left = left.filter(|left| is_before(left, firsts.0.get(&id))).map(|left| left.study);
+        let first = firsts.0.get(&id).map(|first| first.one.new.entry.study.clone());
+        tellings.studies.extend(left.or(first).map(|entry| (id, entry)));
+    }
+    for id in gone.iter().map(|one| one.series).collect::<BTreeSet<_>>() {
+        let left = told(transaction, cache, Of::Series(id), &but).await?;
+        let left = left.filter(|left| is_before(left, firsts.1.get(&id))).map(|left| left.series);
+        let first = firsts.1.get(&id).map(|first| first.one.new.entry.series.clone());
+        tellings.series.extend(left.or(first).map(|entry| (id, entry)));
+    }
+    Ok(tellings)
+}
+
+/// Whether what is left was received before what comes.
+fn is_before(left: &Told, first: Option<&Arrival<'_>>) -> bool {
+    first.is_none_or(|first| {
+        let new = &first.one.new;
+        (left.received_at, &left.location) < (new.received_at, &new.location)
+    })
+}
+
+fn refresh(told: &Tellings, now: i64) -> Vec<Step> {
+    let of_studies = told.studies.iter();
+    let of_studies = of_studies.map(|(id, entry)| update("studies", STUDY_COLUMNS, study_row("", entry, 0, now), *id));
+    let of_series = told.series.iter();
+    let of_series =
+        of_series.map(|(id, entry)| update("series", SERIES_COLUMNS, series_row("", "", entry, 0, now), *id));
+    of_studies.chain(of_series).map(Step::from).collect()
 }
 
 /// Columns that do not tell of an instance's attributes.
@@ -253,7 +289,7 @@ const OWN_COLUMNS: &[&str] =
     &["partition_id", "study_uid", "study_id", "series_uid", "version", "instance_count", "created_at"];
 
 /// Sets the columns of a row that come from attributes.
-fn update(table: &'static str, columns: &[Column], row: Vec<Value>, id: i64) -> Step {
+pub(super) fn update(table: &'static str, columns: &[Column], row: Vec<Value>, id: i64) -> Statement {
     let mut statement = Statement::new(format!("update {table} set "));
     let mut separator = "";
     for ((name, kind), value) in columns.iter().zip(row) {
@@ -264,7 +300,7 @@ fn update(table: &'static str, columns: &[Column], row: Vec<Value>, id: i64) -> 
         }
     }
     statement.push(" where id = ").push_bind(id);
-    statement.into()
+    statement
 }
 
 /// A series as it stands after the upsert, with its new instances.
@@ -285,8 +321,8 @@ fn series(new: &New<'_>, now: i64) -> Insert {
     let mut rows = Vec::new();
     for (study, series) in new {
         for (uid, instances) in series {
-            let Some(first) = foremost(instances) else { continue };
-            rows.push(series_row(study, uid, &first.one.new.entry, shown(instances), now));
+            let Some(first) = foremost(instances.values()) else { continue };
+            rows.push(series_row(study.as_str(), uid.as_str(), &first.one.new.entry.series, shown(instances), now));
         }
     }
     Insert {
@@ -310,7 +346,7 @@ fn stored_series<'a>(rows: &[Row], new: &New<'a>, studies: &Studies) -> Result<V
         let study_id = row.integer(1)?;
         let study = studies.get(&study_id).ok_or_else(missing)?;
         let instances = given.remove(&(study.uid.as_str(), row.text(2)?)).ok_or_else(missing)?;
-        let first = foremost(instances).ok_or_else(missing)?;
+        let first = foremost(instances.values()).ok_or_else(missing)?;
         let shown = shown(instances);
         stored.push(Series {
             id: row.integer(0)?,

@@ -133,8 +133,9 @@ pub fn pick<'a>(json: &'a [u8], wanted: &[Tag]) -> impl Iterator<Item = (Tag, &'
     let mut wanted = wanted.to_vec();
     wanted.sort_unstable();
     wanted.dedup();
+    let last = wanted.last().copied();
     let mut wanted = wanted.into_iter().peekable();
-    members(json).filter_map(move |(tag, fragment)| {
+    members(json).take_while(move |(tag, _)| Some(*tag) <= last).filter_map(move |(tag, fragment)| {
         while wanted.next_if(|next| *next < tag).is_some() {}
         wanted.next_if_eq(&tag).map(|_| (tag, fragment))
     })

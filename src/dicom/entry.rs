@@ -8,7 +8,7 @@ use crate::dicom::attributes;
 use crate::dicom::header::Header;
 use crate::dicom::identity::{Identity, IdentityError};
 use crate::dicom::json::attribute_set;
-use crate::dicom::read::Reader;
+use crate::dicom::read::{Reader, Values};
 use crate::dicom::uid::{InstanceKey, Level, SopClassUid};
 use crate::dicom::values::{PersonName, fold};
 
@@ -122,22 +122,46 @@ impl IndexEntry {
     /// When one of the four UIDs is missing or is not a UID.
     pub fn from_header(header: &Header) -> Result<Self, IdentityError> {
         let Identity { key, sop_class } = header.identity()?;
-        let reader = Reader::new(header);
+        let source = Parsed { header, reader: Reader::new(header) };
         Ok(Self {
             key,
             sop_class,
-            study: StudyEntry::read(header, &reader),
-            series: SeriesEntry::read(header, &reader),
+            study: StudyEntry::read(&source),
+            series: SeriesEntry::read(&source),
             instance: InstanceEntry {
-                instance_number: reader.int(tags::INSTANCE_NUMBER),
-                attributes: kept(header, Level::Instance),
+                instance_number: source.int(tags::INSTANCE_NUMBER),
+                attributes: kept(&source, Level::Instance),
             },
         })
     }
 }
 
+/// What entries are made of.
+pub(super) trait Source: Values {
+    /// These attributes as JSON, without bulk data; `wanted` is ascending.
+    fn attributes(&self, wanted: &[Tag]) -> AttributeSet;
+}
+
+/// A header that was read.
+struct Parsed<'a> {
+    header: &'a Header,
+    reader: Reader<'a>,
+}
+
+impl Values for Parsed<'_> {
+    fn string(&self, tag: Tag) -> Option<String> {
+        self.reader.string(tag)
+    }
+}
+
+impl Source for Parsed<'_> {
+    fn attributes(&self, wanted: &[Tag]) -> AttributeSet {
+        attribute_set(self.header, |tag| wanted.binary_search(&tag).is_ok())
+    }
+}
+
 impl StudyEntry {
-    fn read(header: &Header, reader: &Reader<'_>) -> Self {
+    pub(super) fn read(reader: &impl Source) -> Self {
         Self {
             patient_id: compared(reader, tags::PATIENT_ID),
             patient_name: name(reader, tags::PATIENT_NAME),
@@ -149,13 +173,13 @@ impl StudyEntry {
             study_id: compared(reader, tags::STUDY_ID),
             study_description: compared(reader, tags::STUDY_DESCRIPTION),
             referring_physician_name: name(reader, tags::REFERRING_PHYSICIAN_NAME),
-            attributes: kept(header, Level::Study),
+            attributes: kept(reader, Level::Study),
         }
     }
 }
 
 impl SeriesEntry {
-    fn read(header: &Header, reader: &Reader<'_>) -> Self {
+    pub(super) fn read(reader: &impl Source) -> Self {
         Self {
             modality: compared(reader, tags::MODALITY),
             series_number: reader.int(tags::SERIES_NUMBER),
@@ -165,7 +189,7 @@ impl SeriesEntry {
             series_time: reader.time(tags::SERIES_TIME),
             performed_procedure_step_start_date: reader.date(tags::PERFORMED_PROCEDURE_STEP_START_DATE),
             performed_procedure_step_start_time: reader.time(tags::PERFORMED_PROCEDURE_STEP_START_TIME),
-            attributes: kept(header, Level::Series),
+            attributes: kept(reader, Level::Series),
         }
     }
 }
@@ -185,12 +209,12 @@ impl NameEntry {
     }
 }
 
-fn name(reader: &Reader<'_>, tag: Tag) -> Option<NameEntry> {
+fn name(reader: &impl Source, tag: Tag) -> Option<NameEntry> {
     NameEntry::new(&reader.person_name(tag)?)
 }
 
 /// The first value as it is compared: PostgreSQL holds no NUL in a text.
-fn compared(reader: &Reader<'_>, tag: Tag) -> Option<String> {
+fn compared(reader: &impl Source, tag: Tag) -> Option<String> {
     let mut value = reader.string(tag)?;
     value.retain(|letter| letter != '\0');
     value.truncate(bounded(&value).len());
@@ -203,9 +227,8 @@ pub fn bounded(text: &str) -> &str {
 }
 
 /// The attributes of this level as JSON.
-fn kept(header: &Header, level: Level) -> AttributeSet {
-    let wanted = attributes::kept(level);
-    let set = attribute_set(header, |tag| wanted.binary_search(&tag).is_ok());
+fn kept(source: &impl Source, level: Level) -> AttributeSet {
+    let set = source.attributes(attributes::kept(level));
     if set.0.len() <= MAX_KEPT {
         return set;
     }

@@ -21,7 +21,7 @@ use crate::dicom::values::{PersonName, unpad, write_json_number};
 use crate::dicom::vr;
 
 /// The member that names bulk data, up to where the base goes. It cannot be part of a string, in which quotes are escaped.
-const BULK_DATA_MEMBER: &[u8] = b"\"BulkDataURI\":\"";
+pub(super) const BULK_DATA_MEMBER: &[u8] = b"\"BulkDataURI\":\"";
 
 /// The largest whole number that every reader of JSON keeps exactly (2^53 - 1).
 const LARGEST_EXACT: u64 = (1 << 53) - 1;

@@ -26,6 +26,7 @@ pub mod reasons;
 mod recast;
 #[cfg(test)]
 mod samples;
+pub mod stored_entry;
 pub mod stream;
 pub mod text;
 pub mod tokens;

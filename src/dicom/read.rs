@@ -18,6 +18,39 @@ pub struct Reader<'a> {
     charset: CharacterSet,
 }
 
+/// Single values, wherever they come from.
+pub(super) trait Values {
+    /// The first value as text, decoded and without padding; the whole value of the text VRs. Numbers are written in decimal. None
+    /// that is empty.
+    fn string(&self, tag: Tag) -> Option<String>;
+
+    /// The first value as a whole number, of IS and of the binary VRs.
+    fn int(&self, tag: Tag) -> Option<i64> {
+        parse_integer(&self.string(tag)?)
+    }
+
+    /// The first value as a date YYYYMMDD.
+    fn date(&self, tag: Tag) -> Option<String> {
+        parse_date(&self.string(tag)?)
+    }
+
+    /// The first value as a time in microseconds since midnight.
+    fn time(&self, tag: Tag) -> Option<i64> {
+        parse_time(&self.string(tag)?)
+    }
+
+    /// The first name, its groups still in one text; take it apart with [`crate::dicom::values::PersonName::parse`].
+    fn person_name(&self, tag: Tag) -> Option<String> {
+        self.string(tag).filter(|name| !name.trim_matches(['=', '^', ' ']).is_empty())
+    }
+}
+
+impl Values for Reader<'_> {
+    fn string(&self, tag: Tag) -> Option<String> {
+        self.strings(tag).into_iter().next().filter(|value| !value.is_empty())
+    }
+}
+
 impl<'a> Reader<'a> {
     /// Reads the root data set.
     pub fn new(header: &'a Header) -> Self {
@@ -31,11 +64,6 @@ impl<'a> Reader<'a> {
     /// The element itself.
     pub fn element(&self, tag: Tag) -> Option<&'a Element> {
         self.dataset.get(tag)
-    }
-
-    /// The first value as text; the whole value of the text VRs. Numbers are written in decimal.
-    pub fn string(&self, tag: Tag) -> Option<String> {
-        self.strings(tag).into_iter().next().filter(|value| !value.is_empty())
     }
 
     /// All values as text, empty ones in between included; nothing when all are empty.
@@ -52,26 +80,6 @@ impl<'a> Reader<'a> {
             None => Vec::new(),
         };
         if values.iter().all(String::is_empty) { Vec::new() } else { values }
-    }
-
-    /// The first value as a whole number, of IS and of the binary VRs.
-    pub fn int(&self, tag: Tag) -> Option<i64> {
-        parse_integer(&self.string(tag)?)
-    }
-
-    /// The first value as a date YYYYMMDD.
-    pub fn date(&self, tag: Tag) -> Option<String> {
-        parse_date(&self.string(tag)?)
-    }
-
-    /// The first value as a time in microseconds since midnight.
-    pub fn time(&self, tag: Tag) -> Option<i64> {
-        parse_time(&self.string(tag)?)
-    }
-
-    /// The first name, its groups still in one text; take it apart with [`crate::dicom::values::PersonName::parse`].
-    pub fn person_name(&self, tag: Tag) -> Option<String> {
-        self.string(tag).filter(|name| !name.trim_matches(['=', '^', ' ']).is_empty())
     }
 
     /// The items of a sequence.
@@ -141,7 +149,7 @@ mod tests {
     use dicom_core::{Tag, VR};
     use dicom_dictionary_std::tags;
 
-    use super::Reader;
+    use super::{Reader, Values as _};
     use crate::dicom::frames::FrameIndex;
     use crate::dicom::header::{Content, Dataset, Element, Extent, Form, Header};
     use crate::dicom::stream::FileMeta;

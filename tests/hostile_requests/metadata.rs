@@ -282,7 +282,7 @@ fn values() -> Vec<Row> {
         ("LO", "5", 409),
         ("LT", "\"a\",\"b\"", 409),
         ("UI", "\"\\u0000\\u0000\"", 200),
-        ("LO", "\"\\u0000\\u001b$B\\u0007\"", 200),
+        ("LO", "\"\\u0000\\u001b$B\\u0007\"", 409),
         ("CS", "\"\u{202e}\u{1f4a3}\"", 200),
         ("PN", "5", 409),
         ("PN", "\"A^B\"", 200),
@@ -294,7 +294,7 @@ fn values() -> Vec<Row> {
         ("PN", r#"{"Alphabetic":{"FamilyName":"A"}}"#, 409),
         ("PN", r#"{"alphabetic":"A"}"#, 409),
         ("PN", r#"{"Alphabetic":"A","Alphabetic":"B"}"#, 200),
-        ("PN", r#"{"Alphabetic":"A\\B=C=D=E^F^G^H^I^J"}"#, 200),
+        ("PN", r#"{"Alphabetic":"A\\B=C=D=E^F^G^H^I^J"}"#, 409),
     ] {
         let what = format!("{vr} of {}", value.chars().take(40).collect::<String>());
         rows.push(with(&what, &format!(r#""00111001":{{"vr":"{vr}","Value":[{value}]}}"#), status));

@@ -95,6 +95,12 @@ pub enum Fault {
     /// Several values of a VR that has one.
     #[error("has several values of a VR that has one")]
     Several,
+    /// A group of a name holds what stands between groups or names.
+    #[error("a component group holds `=` or `\\`")]
+    Group,
+    /// A text holds an escape character, which announces another character set and is never one of the text.
+    #[error("a text holds an escape character")]
+    Escape,
     /// The text is not base64.
     #[error("is not base64")]
     Base64,

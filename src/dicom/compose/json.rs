@@ -238,7 +238,7 @@ impl Reader<'_> {
                     lexer.word()?;
                     values.null().map_err(fault)?;
                 }
-                Some(b'{') => name(lexer, &mut values).map_err(|error| error.unwrap_or(fault(Fault::Type)))?,
+                Some(b'{') => name(lexer, &mut values).map_err(|error| error.unwrap_or_else(fault))?,
                 Some(b'-' | b'0'..=b'9') => values.number(lexer.number()?).map_err(fault)?,
                 _ => return Err(fault(Fault::Type)),
             }
@@ -268,22 +268,22 @@ fn holds_items(mut lexer: Lexer<'_>) -> bool {
     look().unwrap_or(false)
 }
 
-/// A person's name as an object of its groups; the inner error is that of the text, if it is not the model's.
-fn name(lexer: &mut Lexer<'_>, values: &mut Values) -> Result<(), Option<ComposeError>> {
-    lexer.expect(b'{', "an object is missing").map_err(Some)?;
+/// A person's name as an object of its groups; the inner error is that of the text or that of the model.
+fn name(lexer: &mut Lexer<'_>, values: &mut Values) -> Result<(), Result<ComposeError, Fault>> {
+    lexer.expect(b'{', "an object is missing").map_err(Ok)?;
     let mut groups = [const { String::new() }; 3];
     let mut first = true;
-    while lexer.another(&mut first, b'}').map_err(Some)? {
-        let key = lexer.key().map_err(Some)?;
+    while lexer.another(&mut first, b'}').map_err(Ok)? {
+        let key = lexer.key().map_err(Ok)?;
         let known = ["Alphabetic", "Ideographic", "Phonetic"].iter().position(|group| *group == key);
-        let group = known.and_then(|known| groups.get_mut(known)).ok_or(None)?;
+        let group = known.and_then(|known| groups.get_mut(known)).ok_or(Err(Fault::Type))?;
         match lexer.peek() {
-            Some(b'"') => *group = lexer.string().map_err(Some)?.into_owned(),
-            Some(b'n') => drop(lexer.word().map_err(Some)?),
-            _ => return Err(None),
+            Some(b'"') => *group = lexer.string().map_err(Ok)?.into_owned(),
+            Some(b'n') => drop(lexer.word().map_err(Ok)?),
+            _ => return Err(Err(Fault::Type)),
         }
     }
-    values.name(groups.each_ref().map(String::as_str)).map_err(|_| None)
+    values.name(groups.each_ref().map(String::as_str)).map_err(Err)
 }
 
 /// A string, if there is one; the inner result is that of reading it.

@@ -96,6 +96,20 @@ fn what_cannot_be_written_is_refused_with_its_tag_and_never_its_value() {
         (r#"{"00080020":{"vr":"DA","Value":[["x"]]}}"#, "`00080020` DA: a value is of the wrong type"),
         (r#"{"00080020":{"vr":"DA","Value":[{"Alphabetic":"x"}]}}"#, "`00080020` DA: a value is of the wrong type"),
         (r#"{"00100010":{"vr":"PN","Value":[{"Family":"x"}]}}"#, "`00100010` PN: a value is of the wrong type"),
+        (
+            r#"{"00100010":{"vr":"PN","Value":[{"Alphabetic":"A=B"}]}}"#,
+            r"`00100010` PN: a component group holds `=` or `\`",
+        ),
+        (
+            r#"{"00100010":{"vr":"PN","Value":[{"Phonetic":"A\\B"}]}}"#,
+            r"`00100010` PN: a component group holds `=` or `\`",
+        ),
+        (r#"{"00100010":{"vr":"PN","Value":["A\u001b$B"]}}"#, "`00100010` PN: a text holds an escape character"),
+        (
+            r#"{"00100010":{"vr":"PN","Value":[{"Alphabetic":"A\u001b$B"}]}}"#,
+            "`00100010` PN: a text holds an escape character",
+        ),
+        (r#"{"00104000":{"vr":"LT","Value":["A\u001b$B"]}}"#, "`00104000` LT: a text holds an escape character"),
         (r#"{"00280010":{"vr":"US","Value":["SECRET"]}}"#, "`00280010` US: a value is no number of its range"),
         (r#"{"00280010":{"vr":"US","Value":[1,null]}}"#, "`00280010` US: a value is missing among others"),
         (r#"{"00280106":{"Value":[1]}}"#, "`00280106`: has no `vr`, and the dictionary has not one"),

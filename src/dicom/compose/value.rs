@@ -13,6 +13,9 @@ use crate::dicom::vr::{self, PIXEL_DATA};
 /// Longest value of a DS (PS3.5 6.2).
 const LONGEST_DECIMAL: usize = 16;
 
+/// In text of any character set it is the beginning of a sequence that selects another one (PS3.5 6.1.2.5).
+const ESCAPE: char = '\u{1b}';
+
 /// Base64 with padding or without.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
@@ -48,6 +51,9 @@ impl Values {
     /// A value given as text.
     pub(super) fn text(&mut self, text: &str) -> Result<(), Fault> {
         if is_text(self.vr) {
+            if text.contains(ESCAPE) {
+                return Err(Fault::Escape);
+            }
             self.begin()?;
             self.out.extend_from_slice(text.as_bytes());
             return Ok(());
@@ -84,6 +90,14 @@ impl Values {
     pub(super) fn name(&mut self, groups: [&str; 3]) -> Result<(), Fault> {
         if self.vr != VR::PN {
             return Err(Fault::Type);
+        }
+        let [alphabetic, ideographic, phonetic] = groups;
+        // what is behind the third group is of it
+        if groups.iter().any(|group| group.contains('\\')) || alphabetic.contains('=') || ideographic.contains('=') {
+            return Err(Fault::Group);
+        }
+        if [alphabetic, ideographic, phonetic].iter().any(|group| group.contains(ESCAPE)) {
+            return Err(Fault::Escape);
         }
         self.begin()?;
         let used = groups.iter().rposition(|group| !group.is_empty()).map_or(0, |last| last + 1);

@@ -287,8 +287,13 @@ impl Reader {
 
 /// A disk or a file system that checks its sums answers so for ever where bytes are lost: to ask again is of no use.
 fn unreadable(error: io::Error) -> Error {
-    const LOST: [rustix::io::Errno; 3] = [rustix::io::Errno::IO, rustix::io::Errno::BADMSG, rustix::io::Errno::UCLEAN];
-    if LOST.iter().any(|lost| error.raw_os_error() == Some(lost.raw_os_error())) {
+    let lost = match error.raw_os_error() {
+        Some(libc::EIO | libc::EBADMSG) => true,
+        #[cfg(target_os = "linux")]
+        Some(libc::EUCLEAN) => true,
+        _ => false,
+    };
+    if lost {
         return Error::lost("the disk does not hand out the object").caused_by(error);
     }
     unavailable(error)
@@ -340,13 +345,19 @@ fn not_readable(root: &Path, error: Error) -> Error {
 
 /// An error at the start, with what to do.
 pub(super) fn not_usable(path: &Path, error: Error) -> Error {
-    let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+    let cause = std::error::Error::source(&error);
+    let text = cause.map_or_else(|| error.to_string(), ToString::to_string);
+    let full = cause
+        .and_then(|cause| cause.downcast_ref::<io::Error>())
+        .is_some_and(|cause| matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded));
+    let hint = if full {
+        "make some room there: to free what was deleted takes a little, too"
+    } else {
+        "let this user write there, or name another folder with --data-dir or --storage-url"
+    };
     Error::new(
         ErrorKind::Configuration,
-        format!(
-            "the storage folder `{}` cannot be used: {cause}; let this user write there, or name another folder with --data-dir or --storage-url",
-            path.display()
-        ),
+        format!("the storage folder `{}` cannot be used: {text}; {hint}", path.display()),
     )
     .caused_by(error)
 }
