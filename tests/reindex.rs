@@ -386,6 +386,8 @@ async fn after_a_run_that_failed_nothing_is_deleted_taken_back_or_swept_until_an
         assert!(!output.status.success() && error.contains("was cut off"), "{command:?}: {error}");
     }
     assert_eq!(server.instances_counted().await, 6, "what can be seen can be read");
+    let (status, found) = report(&server.run(&["verify", "--json"]).await);
+    assert_eq!((status, &found["index_whole"], &found["missing"]), (1, &false.into(), &0.into()), "{found}");
     server.lets_leases_run_out().await;
     let (status, found) = reindex(&server).await;
     assert_eq!((status, &found["indexed"]), (0, &6.into()), "{found}");

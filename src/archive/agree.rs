@@ -130,7 +130,7 @@ impl Rows<'_> {
                 }
                 if let Some(settled) = self.catalogue.settle(deletion, &found).await? {
                     for row in settled.taken {
-                        self.leave_deleted(deletion, row).await?;
+                        self.leave_deleted(deletion, told, row).await?;
                     }
                     break settled.changed;
                 }
@@ -184,13 +184,13 @@ impl Rows<'_> {
     }
 
     /// Another was stored in the place of what a restore that was cut off was to bring back: that stays deleted.
-    async fn leave_deleted(&self, deletion: &Deletion, row: Standing) -> Result<()> {
+    async fn leave_deleted(&self, deletion: &Deletion, told: &Deleted, row: Standing) -> Result<()> {
         let Some(object) = StorageKey::from_index(row.location.clone()).instance_object() else { return Ok(()) };
         let id = self.catalogue.next_event().await?;
         let again = Deletion { id, scope: Scope::Instance(object.instance), ..deletion.clone() };
         let objects = BTreeMap::from([(row.location.clone(), row.received_at)]);
-        let told = Deleted::new(&again, objects, Vec::new(), self.catalogue.storing_leases().await?);
-        tell(self.store, &StorageKey::deletion(id), &told).await?;
+        let again_told = Deleted::new(&again, objects, Vec::new(), told.leases.clone());
+        tell(self.store, &StorageKey::deletion(id), &again_told).await?;
         self.catalogue.settle(&again, &[(row, Verdict::Deleted)]).await.map(drop)
     }
 }

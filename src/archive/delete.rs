@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use crate::archive::events::{Deleted, TakenBack, tell};
+use crate::archive::ingest::Ingest;
 use crate::archive::reindex::expect_whole_index;
 use crate::catalogue::{Catalogue, Deletable, Deletion, Hid, Left, NotInserted, Restored};
 use crate::clock;
@@ -26,9 +27,10 @@ const MOST_TEXT: usize = 1024;
 ///
 /// # Errors
 /// Not found, gone already, the index is made anew, or index or store is unavailable.
-pub async fn delete(catalogue: &Catalogue, store: &ObjectStorage, scope: &Scope, who: &str, why: &str) -> Result<u64> {
+pub async fn delete(ingest: &Ingest, scope: &Scope, who: &str, why: &str) -> Result<u64> {
+    let (catalogue, store) = (&ingest.0.catalogue, &ingest.0.store);
     let mut changed = Vec::new();
-    let hidden = hide(catalogue, store, scope, [who, why], &mut changed).await;
+    let hidden = hide(ingest, scope, [who, why], &mut changed).await;
     // only now: `reindex` may have done in the meantime what one of these tells of
     for deletion in changed {
         untell(catalogue, store, &StorageKey::deletion(deletion), deletion).await;
@@ -37,13 +39,8 @@ pub async fn delete(catalogue: &Catalogue, store: &ObjectStorage, scope: &Scope,
 }
 
 /// Tells of a deletion and hides what it names, again and again while others change what is there: those are `changed`.
-async fn hide(
-    catalogue: &Catalogue,
-    store: &ObjectStorage,
-    scope: &Scope,
-    [who, why]: [&str; 2],
-    changed: &mut Vec<Uuid>,
-) -> Result<u64> {
+async fn hide(ingest: &Ingest, scope: &Scope, [who, why]: [&str; 2], changed: &mut Vec<Uuid>) -> Result<u64> {
+    let (catalogue, store) = (&ingest.0.catalogue, &ingest.0.store);
     let text = |text: &str| text.chars().take(MOST_TEXT).collect::<String>();
     expect_whole_index(catalogue).await?;
     let mut instances = 0;
@@ -64,7 +61,7 @@ async fn hide(
             reason: text(why),
         };
         let key = StorageKey::deletion(deletion.id);
-        tell(store, &key, &deleted(catalogue, &deletion, &named).await?).await?;
+        tell(store, &key, &deleted(ingest, &deletion, &named).await?).await?;
         if let Err(busy) = expect_whole_index(catalogue).await {
             return Err(failed(catalogue, store, &key, deletion.id, NotInserted::Failed(busy)).await);
         }
@@ -82,7 +79,9 @@ async fn hide(
 
 /// What is to be told of a deletion: it hides these rows, and what `reindex` could not read and may read yet. What was replaced or
 /// left for good gets no row any more.
-async fn deleted(catalogue: &Catalogue, deletion: &Deletion, named: &[Deletable]) -> Result<Deleted> {
+async fn deleted(ingest: &Ingest, deletion: &Deletion, named: &[Deletable]) -> Result<Deleted> {
+    // asked after the rows: what this process is about to give one is under one of these
+    let (catalogue, leases) = (&ingest.0.catalogue, ingest.0.leases.held());
     let scope = &deletion.scope;
     let mut objects: BTreeMap<String, i64> = named.iter().map(|one| (one.location.clone(), one.received_at)).collect();
     let mut left = catalogue.replaced_in(scope).await?;
@@ -96,8 +95,7 @@ async fn deleted(catalogue: &Catalogue, deletion: &Deletion, named: &[Deletable]
             Left::Damaged | Left::Unread => drop(objects.insert(one.location, i64::MIN)),
         }
     }
-    // asked after the rows: what is about to get one is under one of these
-    Ok(Deleted::new(deletion, objects, left, catalogue.storing_leases().await?))
+    Ok(Deleted::new(deletion, objects, left, leases))
 }
 
 /// Takes a deletion back, as far as it can be.
@@ -168,7 +166,9 @@ async fn remove_unknown(catalogue: &Catalogue, store: &ObjectStorage, told: &Sto
     let Some(bytes) = store.exists(told).await? else { return Ok(()) };
     let event_told = store.read_bytes(told, 0..bytes).await?;
     store.remove(told).await?;
-    if is_known.is_ok() && catalogue.knows_event(event).await.unwrap_or(true) {
+    // that a restore is known does not say that anything came of it
+    let counts = is_known.is_ok() && told.deletion_id().is_some();
+    if counts && catalogue.knows_event(event).await.unwrap_or(true) {
         store.put(told, event_told).await?.keep();
     }
     Ok(())

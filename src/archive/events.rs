@@ -4,7 +4,7 @@
 //! Of each object the last event that names it tells what it is: the ids are in the order of the events, since each is later than all
 //! that the index knows of when it comes about. What no event names can be seen, unless it came before what is deleted under its UID:
 //! it was replaced then, or a killed process left it. What was received later was stored again, whatever the clock says, and what
-//! came under a lease that was held then may have been committed later.
+//! came under a lease that the process of the delete held then may have been committed later.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -42,9 +42,9 @@ pub(super) struct Deleted {
     /// Those of objects that were replaced, or left by `reindex`: they must not take the place of what was deleted.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     left: Vec<String>,
-    /// The leases that were held when it came about: what came under one of them may have got its row after it.
+    /// The leases that the process held in which it came about: what came under one of them may have got its row after it.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    leases: Vec<Uuid>,
+    pub(super) leases: Vec<Uuid>,
 }
 
 /// What the object of a restore holds.
@@ -159,7 +159,7 @@ pub(super) struct Events {
     last: HashMap<[u8; 16], Last>,
     /// When the newest object was received that is deleted under a UID, and by which deletion.
     newest: HashMap<[u8; 16], (i64, Uuid)>,
-    /// The leases that were held when a deletion came about.
+    /// The leases that its process held when a deletion came about.
     leases: HashMap<Uuid, Vec<Uuid>>,
     /// The objects of deletions, by their order, with their sizes.
     pub(super) deletions: Vec<(StorageKey, u64)>,

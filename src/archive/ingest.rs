@@ -38,7 +38,7 @@ const PAYLOAD_ALLOWANCE: usize = 512 << 10;
 
 /// The door: cheap to clone, shared by all protocols.
 #[derive(Clone)]
-pub struct Ingest(Arc<Shared>);
+pub struct Ingest(pub(super) Arc<Shared>);
 
 pub(super) struct Shared {
     pub(super) catalogue: Catalogue,

@@ -34,6 +34,8 @@ struct Inner {
     name: fn() -> Uuid,
     runtime: Handle,
     current: Mutex<Option<Arc<Lease>>>,
+    /// All that were taken, as long as something is stored under them.
+    taken: Mutex<Vec<Weak<Lease>>>,
     /// One takes a new lease, the others wait for it.
     taking: tokio::sync::Mutex<()>,
 }
@@ -77,7 +79,8 @@ impl Leases {
     pub(super) fn named(catalogue: Catalogue, term: Duration, name: fn() -> Uuid) -> Self {
         let runtime = Handle::current();
         let taking = tokio::sync::Mutex::default();
-        Self(Arc::new(Inner { catalogue, term, name, runtime, current: Mutex::default(), taking }))
+        let (current, taken) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner { catalogue, term, name, runtime, current, taken, taking }))
     }
 
     /// The lease to store under, taken now if there is none.
@@ -92,8 +95,14 @@ impl Leases {
         let lease = Arc::new(Lease::new((self.0.name)(), Stopwatch::start()));
         self.0.in_time(self.0.catalogue.take_lease(lease.id, self.0.term)).await?;
         self.0.runtime.spawn(keep(Arc::downgrade(&self.0), lease.id, Arc::downgrade(&lease), self.0.term / RENEWALS));
+        self.0.taken().push(Arc::downgrade(&lease));
         *self.0.slot() = Some(Arc::clone(&lease));
         Ok(lease)
+    }
+
+    /// Those under which this process may be about to store something.
+    pub(super) fn held(&self) -> Vec<Uuid> {
+        self.0.taken().iter().filter_map(Weak::upgrade).map(|lease| lease.id).collect()
     }
 
     /// Stores under another lease from now on.
@@ -127,6 +136,13 @@ impl Inner {
 
     fn slot(&self) -> MutexGuard<'_, Option<Arc<Lease>>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those that are over are forgotten.
+    fn taken(&self) -> MutexGuard<'_, Vec<Weak<Lease>>> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.retain(|lease| lease.strong_count() > 0);
+        taken
     }
 
     /// A connection that hangs must not hang more than one renewal.
@@ -181,6 +197,7 @@ mod tests {
             name: Uuid::now_v7,
             runtime: Handle::current(),
             current: Mutex::new(Some(first)),
+            taken: Mutex::default(),
             taking: tokio::sync::Mutex::default(),
         };
         assert!(inner.known().is_none(), "its term is over");

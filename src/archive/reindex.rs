@@ -92,7 +92,10 @@ pub enum Fate {
 
 /// Refuses work that an index cannot bear that is being made anew, or was half made when a run was cut off. The lease of one that
 /// was killed is taken once it has run out.
-pub(super) async fn expect_whole_index(catalogue: &Catalogue) -> Result<()> {
+///
+/// # Errors
+/// What to do then; or the index is unavailable.
+pub async fn expect_whole_index(catalogue: &Catalogue) -> Result<()> {
     let why = "deletes, restores and sweeps wait for it";
     let mut under_way = catalogue.under_way(Work::Reindex).await?;
     if under_way {

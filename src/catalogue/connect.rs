@@ -117,7 +117,7 @@ async fn sqlite(path: &Path, settings: &DatabaseSettings) -> Result<Pools> {
         .busy_timeout(settings.acquire_timeout)
         .statement_cache_capacity(PREPARED)
         // pages are not mapped: reads gain nothing measurable by it, an error of the disk would kill the process, and its memory would
-        // look to grow with the index; each connection keeps a few megabytes, the system caches the rest
+        // look to grow with the index; each connection keeps little, the system caches the rest
         .pragma("temp_store", "memory")
         // a checkpoint every 16 MiB instead of 4, and no log kept that a burst blew up
         .pragma("wal_autocheckpoint", "4096")
@@ -137,7 +137,7 @@ async fn sqlite(path: &Path, settings: &DatabaseSettings) -> Result<Pools> {
         .await
         .map_err(|error| not_an_index(path, error))?;
     let readers = pool().max_connections(settings.connections.max(1)).connect_lazy_with(
-        options.pragma("cache_size", "-2048").pragma("query_only", "on").thread_name(|n| format!("index-reader-{n}")),
+        options.pragma("cache_size", "-512").pragma("query_only", "on").thread_name(|n| format!("index-reader-{n}")),
     );
     Ok(Pools::Sqlite { writer, readers })
 }

@@ -155,15 +155,6 @@ impl Catalogue {
         Ok(leases.iter().any(|lease| *lease != own && work.holds(lease)))
     }
 
-    /// The leases under which something may be stored: those that are held, be they run out.
-    ///
-    /// # Errors
-    /// `Unavailable` when the database is.
-    pub async fn storing_leases(&self) -> Result<Vec<Uuid>> {
-        let leases = ids(&self.0.database.read_all(Statement::new("select id from leases order by id")).await?)?;
-        Ok(leases.into_iter().filter(|lease| !is_of_work(lease)).collect())
-    }
-
     /// Whether a run of `reindex` was cut off and none has come to its end since: the index may know half of a study.
     ///
     /// # Errors

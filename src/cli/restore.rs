@@ -8,6 +8,7 @@ use super::opened::{Index, Opened, over_archive};
 use super::watch::many;
 use super::{Outcome, Places, print};
 use crate::archive::delete;
+use crate::archive::reindex::expect_whole_index;
 use crate::catalogue::Deletion;
 use crate::dicom::uid::StudyUid;
 use crate::error::{Error, Result};
@@ -44,6 +45,7 @@ pub(super) fn run(args: &RestoreArgs) -> Result<Outcome> {
 }
 
 async fn restore(opened: &Opened, args: &RestoreArgs) -> Result<Outcome> {
+    expect_whole_index(&opened.catalogue).await?;
     let mut outcome = Outcome::Done;
     for uid in &args.uids {
         let deletions = opened.catalogue.deletions_of(uid).await?;

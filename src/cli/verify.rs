@@ -9,7 +9,7 @@ use super::opened::{Index, Opened, over_archive};
 use super::watch::{Listing, Watch, many};
 use super::{Outcome, Places};
 use crate::archive::verify::{Checked, Problem, RowPart, Verify, VerifyOptions};
-use crate::catalogue::IndexedRow;
+use crate::catalogue::{IndexedRow, Work};
 use crate::dicom::uid::{InstanceUid, SeriesUid, StudyUid};
 use crate::error::Result;
 use crate::store::keys::StorageKey;
@@ -63,7 +63,8 @@ pub(super) fn run(args: &VerifyArgs) -> Result<Outcome> {
 async fn verify(opened: &Opened, args: &VerifyArgs) -> Result<Outcome> {
     let options = VerifyOptions { study: args.study.clone(), parallel: usize::from(args.parallel), quick: args.quick };
     let verify = Verify::begin(&opened.catalogue, &opened.store, &options).await?;
-    let mut report = Report::default();
+    let half = opened.catalogue.under_way(Work::Reindex).await? || opened.catalogue.was_reindex_cut_off().await?;
+    let mut report = Report { half, ..Report::default() };
     let watch = Watch::new("instances", Some(verify.instances()));
     let mut listing = Listing::begin(watch, args.json, "findings");
     let ran = verify
@@ -77,7 +78,8 @@ async fn verify(opened: &Opened, args: &VerifyArgs) -> Result<Outcome> {
         .await;
     listing.end(&report.to_text(ran.is_ok()), &report.to_json(ran.is_ok()));
     ran?;
-    Ok(if report.findings.values().all(|count| *count == 0) { Outcome::Done } else { Outcome::SomeFailed })
+    let clean = !half && report.findings.values().all(|count| *count == 0);
+    Ok(if clean { Outcome::Done } else { Outcome::SomeFailed })
 }
 
 /// What a finding is called, and in JSON.
@@ -158,6 +160,8 @@ struct Report {
     instances: u64,
     bytes: u64,
     findings: BTreeMap<&'static str, u64>,
+    /// The index is being made anew, or was half made.
+    half: bool,
 }
 
 impl Report {
@@ -181,8 +185,13 @@ impl Report {
             .collect();
         let found = if found.is_empty() { "nothing is wrong".to_owned() } else { found.join(", ") };
         let rest = if complete { "" } else { "; the rest was not checked" };
+        let half = if self.half {
+            "; the index is not whole until a run of `isocenter reindex` has come to its end"
+        } else {
+            ""
+        };
         format!(
-            "{} checked, {}: {found}{rest}",
+            "{} checked, {}: {found}{rest}{half}",
             many(self.instances, "instance", "instances"),
             DecimalBytes(self.bytes)
         )
@@ -196,6 +205,7 @@ impl Report {
             fields.insert(name.to_owned(), json!(self.count(name)));
         }
         fields.insert("complete".to_owned(), json!(complete));
+        fields.insert("index_whole".to_owned(), json!(!self.half));
         fields
     }
 }

@@ -17,8 +17,8 @@ pub async fn delete(request: HttpRequest, app: Data<App>) -> HttpResult {
     let scope = path::scope(&request)?;
     let reason = reason(request.query_string())?;
     let peer = request.peer_addr().map_or_else(|| "unknown".to_owned(), |peer| peer.ip().to_string());
-    let (catalogue, store) = (app.catalogue.clone(), app.store.clone());
-    let delete = async move { delete::delete(&catalogue, &store, &scope, &format!("http {peer}"), &reason).await };
+    let ingest = app.ingest.clone();
+    let delete = async move { delete::delete(&ingest, &scope, &format!("http {peer}"), &reason).await };
     app.to_its_end(delete).await?;
     Ok(HttpResponse::NoContent().finish())
 }
