@@ -18,6 +18,7 @@ on_both_stacks!(
     what_was_deleted_can_be_stored_again_with_other_attributes,
     a_delete_is_taken_back_with_all_that_it_hid,
     what_was_stored_again_since_stays_when_a_delete_is_taken_back,
+    of_several_deletes_of_an_instance_the_last_is_taken_back,
     after_the_undo_window_a_sweep_erases_and_nothing_comes_back,
     deleting_what_is_not_there_changes_nothing,
     a_delete_in_one_process_holds_in_another_at_once,
@@ -182,6 +183,18 @@ async fn what_was_stored_again_since_stays_when_a_delete_is_taken_back(server: T
     assert!(server.read("/studies/1.2.1/series/1.2.1.1/instances/1.2.1.1.1", ANY).await.body == again);
     let study = server.search("/studies?StudyInstanceUID=1.2.1").await.remove(0);
     assert_eq!((number(&study, "00201206"), number(&study, "00201208")), (2, 4));
+    is_clean(&server).await;
+}
+
+async fn of_several_deletes_of_an_instance_the_last_is_taken_back(server: TestServer) {
+    let last = file("1.2.1", 1, 1, "Z");
+    for content in [file("1.2.1", 1, 1, "A"), last.clone()] {
+        assert_eq!(server.store(&[content]).await.status, 200);
+        assert_eq!(delete(&server, "/studies/1.2.1/series/1.2.1.1/instances/1.2.1.1.1").await, 204);
+    }
+    restore(&server, "1.2.1.1.1", 0, "1 instance restored").await;
+    assert!(server.read("/studies/1.2.1/series/1.2.1.1/instances/1.2.1.1.1", ANY).await.body == last);
+    restore(&server, "1.2.1.1.1", 1, "nothing can be taken back, as 1 instance was stored again").await;
     is_clean(&server).await;
 }
 

@@ -9,13 +9,17 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqlitePool};
 use tokio::runtime::Handle;
+use tokio::time::sleep;
 
 use super::database::{Database, Pools};
+use crate::clock::Stopwatch;
 use crate::config::{DatabaseSettings, DatabaseUrl, Secret};
 use crate::error::{Error, Result};
 
 /// Statements that stay prepared per connection; the texts are few, but inserts come in portions and searches in many forms.
 const PREPARED: usize = 256;
+/// For how long an opening connection waits that found a lock on the file.
+const BUSY: Duration = Duration::from_millis(20);
 /// A connection to PostgreSQL that lay idle for longer is tried before it is used, so that a restart of the server costs nobody an error.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
@@ -131,15 +135,25 @@ async fn sqlite(path: &Path, settings: &DatabaseSettings) -> Result<Pools> {
             .idle_timeout(None)
             .max_lifetime(None)
     };
-    let writer: SqlitePool = pool()
-        .max_connections(1)
-        .connect_with(options.clone().pragma("cache_size", "-8192").thread_name(|_| "index-writer".to_owned()))
-        .await
-        .map_err(|error| not_an_index(path, error))?;
+    let one = options.clone().pragma("cache_size", "-8192").thread_name(|_| "index-writer".to_owned());
+    let waited = Stopwatch::start();
+    let writer: SqlitePool = loop {
+        match pool().max_connections(1).connect_with(one.clone()).await {
+            // of two that begin the log of a new file at the same time one is refused at once: they would wait for each other
+            Err(error) if is_busy(&error) && waited.elapsed() < settings.acquire_timeout => sleep(BUSY).await,
+            opened => break opened.map_err(|error| not_an_index(path, error))?,
+        }
+    };
     let readers = pool().max_connections(settings.connections.max(1)).connect_lazy_with(
         options.pragma("cache_size", "-512").pragma("query_only", "on").thread_name(|n| format!("index-reader-{n}")),
     );
     Ok(Pools::Sqlite { writer, readers })
+}
+
+/// Another connection holds a lock (SQLITE_BUSY, in the last byte of what it is in detail).
+fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| code & 0xff == 5)
 }
 
 /// Creates the file and its folders where they are missing, for the eyes of this user alone, and makes their names durable.

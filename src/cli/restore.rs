@@ -53,12 +53,15 @@ async fn restore(opened: &Opened, args: &RestoreArgs) -> Result<Outcome> {
             print(&format!("{uid}: no delete of it is known\n"));
             outcome = Outcome::SomeFailed;
         }
+        let mut all_failed = !deletions.is_empty();
         for deletion in deletions {
             let (line, done) = take_back(opened, uid, &deletion, args.list).await?;
             print(&line);
-            if !done {
-                outcome = Outcome::SomeFailed;
-            }
+            // what an earlier delete hid cannot come back beside what was just taken back, which came later
+            all_failed &= !done;
+        }
+        if all_failed {
+            outcome = Outcome::SomeFailed;
         }
     }
     Ok(outcome)
