@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::time::sleep;
 
 use super::database::{Database, Pools};
+use super::failure::is_busy;
 use crate::clock::Stopwatch;
 use crate::config::{DatabaseSettings, DatabaseUrl, Secret};
 use crate::error::{Error, Result};
@@ -148,12 +149,6 @@ async fn sqlite(path: &Path, settings: &DatabaseSettings) -> Result<Pools> {
         options.pragma("cache_size", "-512").pragma("query_only", "on").thread_name(|n| format!("index-reader-{n}")),
     );
     Ok(Pools::Sqlite { writer, readers })
-}
-
-/// Another connection holds a lock (SQLITE_BUSY, in the last byte of what it is in detail).
-fn is_busy(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    code.and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| code & 0xff == 5)
 }
 
 /// Creates the file and its folders where they are missing, for the eyes of this user alone, and makes their names durable.

@@ -79,9 +79,22 @@ fn meaning(error: &sqlx::Error) -> Meaning {
     }
 }
 
+/// Another connection to a file of SQLite holds a lock.
+const BUSY: i32 = 5;
+
+/// Whether another connection to a file of SQLite holds a lock.
+pub(super) fn is_busy(error: &sqlx::Error) -> bool {
+    let error =
+        error.as_database_error().filter(|error| error.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some());
+    error.and_then(sqlx::error::DatabaseError::code).and_then(|code| primary(&code)) == Some(BUSY)
+}
+
+fn primary(code: &str) -> Option<i32> {
+    code.parse::<i32>().ok().map(|code| code & 0xff)
+}
+
 /// [Result codes](https://www.sqlite.org/rescode.html): the lowest byte is the primary one.
 fn sqlite(code: &str) -> Meaning {
-    const BUSY: i32 = 5;
     const LOCKED: i32 = 6;
     const NO_MEMORY: i32 = 7;
     const READ_ONLY: i32 = 8;
@@ -91,9 +104,9 @@ fn sqlite(code: &str) -> Meaning {
     const FULL: i32 = 13;
     const CANNOT_OPEN: i32 = 14;
     const NOT_A_DATABASE: i32 = 26;
-    match code.parse::<i32>().map(|code| code & 0xff) {
-        Ok(BUSY | LOCKED | NO_MEMORY | READ_ONLY | INTERRUPTED | IO | FULL | CANNOT_OPEN) => Meaning::Away,
-        Ok(CORRUPT | NOT_A_DATABASE) => Meaning::Damaged,
+    match primary(code) {
+        Some(BUSY | LOCKED | NO_MEMORY | READ_ONLY | INTERRUPTED | IO | FULL | CANNOT_OPEN) => Meaning::Away,
+        Some(CORRUPT | NOT_A_DATABASE) => Meaning::Damaged,
         _ => Meaning::Defect,
     }
 }
